@@ -1,0 +1,54 @@
+"""Every error this package raises on purpose.
+
+```
+ImageGSError
+├── FormatError (also ValueError)   a .gsimg file that is not what its format says
+│   ├── TruncatedError              it ends before its contents do
+│   ├── VersionError                it is newer than this program
+│   └── ChecksumError               its bytes were altered
+├── ImageError                      a picture that cannot be read or written
+├── ShapeError (also ValueError)    arrays that disagree in shape, kind or range
+├── ConfigError (also ValueError)   settings that contradict each other or the picture
+└── DeviceError                     a device or module that is asked for and absent
+```
+"""
+
+
+class ImageGSError(Exception):
+    """Root of every error raised on purpose; its text is one line: where, expected, found."""
+
+
+class FormatError(ImageGSError, ValueError):
+    """A ``.gsimg`` file that is not what its format says."""
+
+
+class TruncatedError(FormatError):
+    """A ``.gsimg`` file that ends before its contents do."""
+
+
+class VersionError(FormatError):
+    """A ``.gsimg`` file written by a newer version of the format."""
+
+
+class ChecksumError(FormatError):
+    """A ``.gsimg`` file whose bytes do not match their checksum."""
+
+
+class ImageError(ImageGSError):
+    """A picture that cannot be read or written."""
+
+
+class ShapeError(ImageGSError, ValueError):
+    """Arrays that disagree in shape, kind or range."""
+
+
+class ConfigError(ImageGSError, ValueError):
+    """Settings that contradict each other or the picture."""
+
+
+class DeviceError(ImageGSError):
+    """A device or a compiled module that is asked for and absent."""
+
+
+class ImageGSWarning(UserWarning):
+    """Something works, but not as well as it could; the text says what to do."""
