@@ -1,0 +1,126 @@
+"""A ``.gsimg`` file -> pixels: read, render, clamp. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .codec import VERSION, GsimgFile, parse, read_file
+from .errors import ConfigError
+from .gaussians import MAX_SIDE, Gaussians2D
+from .image import MAX_PIXELS, FloatArray, Picture, PictureInfo
+from .rendering import render
+
+Region = tuple[float, float, float, float]
+"""Left x, top y, width, height; canvas pixels."""
+
+
+def read_gsimg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> GsimgFile:
+    """Read a ``.gsimg`` file, from the disk or from memory.
+
+    Args:
+        source: its path, or its bytes.
+        max_pixels: refuse a canvas of more pixels.
+
+    Returns:
+        Its Gaussians, its metadata and where its bytes go.
+
+    Raises:
+        ImageError: the file is missing or cannot be read.
+        FormatError: it is not a ``.gsimg`` file of a version that is known here, or was cut or altered.
+    """
+    if isinstance(source, str | Path):
+        return read_file(source, max_pixels=max_pixels)
+    return parse(source, max_pixels=max_pixels)
+
+
+def decode(
+    source: str | Path | bytes,
+    *,
+    height: int | None = None,
+    scale: float | None = None,
+    region: Region | None = None,
+    threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Draw a ``.gsimg`` file, at any size.
+
+    Args:
+        source: its path, or its bytes.
+        height: rows of the output; the columns follow from the aspect ratio.
+        scale: output pixels per canvas pixel; 1 unless ``height`` or ``scale`` is given.
+        region: the part of the canvas to draw, left x, top y, width and height in canvas pixels; None is all of it.
+        threads: threads that draw; None is one per core.
+        max_pixels: refuse a canvas or an output of more pixels.
+
+    Returns:
+        The picture. Channels of files of integers are cut to [0, 1], unless they are colours with a profile, which may
+        hold more than sRGB does; floating-point channels stay as drawn.
+
+    Raises:
+        ConfigError: ``height`` and ``scale`` are both given, one is out of range, the region leaves the canvas, or the
+            output is too large.
+        ImageError: the file is missing or cannot be read.
+        FormatError: as `read_gsimg`.
+    """
+    _check_size(height, scale)
+    file = read_gsimg(source, max_pixels=max_pixels)
+    name = str(source) if isinstance(source, str | Path) else "bytes"
+    gaussians = file.gaussians
+    region = _region_within(gaussians, region)
+    rows, columns = _output_size(region, height, scale, max_pixels)
+    pixels = render(gaussians, rows, columns, region=region, threads=threads)
+    info = PictureInfo.of_channels(gaussians.channels) if file.info is None else file.info
+    _cut(pixels, info)
+    notes = []
+    if file.version > VERSION:
+        found, known = (".".join(map(str, version)) for version in (file.version, VERSION))
+        notes.append(f"{name}: written by version {found} of the format; what version {known} lacks was left out")
+    return Picture(pixels, info, name, tuple(notes))
+
+
+def _check_size(height: int | None, scale: float | None) -> None:
+    if height is not None and scale is not None:
+        raise ConfigError(f"size: expected a height or a scale, found both: {height} and {scale}")
+    if height is not None and (
+        isinstance(height, bool) or not isinstance(height, int | np.integer) or not 1 <= height <= MAX_SIDE
+    ):
+        raise ConfigError(f"height: expected an integer from 1 to {MAX_SIDE:,}, found {height!r}")
+    if scale is not None and not 0 < scale < math.inf:
+        raise ConfigError(f"scale: expected a finite number above 0, found {scale!r}")
+
+
+def _region_within(gaussians: Gaussians2D, region: Region | None) -> Region:
+    if region is None:
+        return 0.0, 0.0, float(gaussians.width), float(gaussians.height)
+    if len(region) == 4:
+        x, y, width, height = region
+        inside = 0 <= x and 0 <= y and x + width <= gaussians.width and y + height <= gaussians.height
+        if inside and width > 0 and height > 0:
+            return x, y, width, height
+    canvas = f"{gaussians.width} x {gaussians.height}"
+    found = ", ".join(f"{value:g}" for value in region)
+    raise ConfigError(f"region: expected x, y, width, height within the canvas of {canvas} pixels, found {found}")
+
+
+def _output_size(region: Region, height: int | None, scale: float | None, max_pixels: int) -> tuple[int, int]:
+    """Rows and columns; the sides are capped before they are rounded, since they may be infinite."""
+    factor = height / region[3] if height is not None else 1.0 if scale is None else scale
+    columns, rows = (max(1, round(min(side * factor, 2.0 * MAX_SIDE))) for side in region[2:])
+    if max(rows, columns) > MAX_SIDE or rows * columns > max_pixels:
+        raise ConfigError(
+            f"output: expected at most {max_pixels:,} pixels (max_pixels) and sides of at most {MAX_SIDE:,}, "
+            f"found {region[2] * factor:,.0f} x {region[3] * factor:,.0f}"
+        )
+    return rows, columns
+
+
+def _cut(pixels: FloatArray, info: PictureInfo) -> None:
+    """Clamp, in place, what files of integers hold."""
+    for plane, where in zip(info.planes, info.slices, strict=True):
+        if plane.bits < 32:
+            free = plane.channels - plane.alpha if info.icc else 0
+            part = pixels[where][free:]
+            np.clip(part, 0, 1, out=part)
