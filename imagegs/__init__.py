@@ -1,0 +1,112 @@
+"""Images as 2D Gaussians: fit, compress, decode and render.
+
+```python
+import imagegs
+
+gaussians = imagegs.fit("photo.png", gaussians=5000)
+imagegs.save("photo.gsimg", gaussians)
+pixels = imagegs.render(imagegs.load("photo.gsimg"))
+```
+
+Every name loads its module on first use (PEP 562), so that importing the package, and decoding, never start torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    ChecksumError,
+    ConfigError,
+    DeviceError,
+    FormatError,
+    ImageError,
+    ImageGSError,
+    ImageGSWarning,
+    ShapeError,
+    TruncatedError,
+    VersionError,
+)
+
+if TYPE_CHECKING:
+    from .codec.quantization import BitWidths
+    from .codec.storage import GsimgFile, load, save
+    from .decoding import decode, read_gsimg
+    from .encoding import Encoded, encode
+    from .fitting.fit import FitResult, Interrupted, Progress, fit
+    from .gaussians import Gaussians2D
+    from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
+    from .rendering import render
+
+    __version__: str
+
+__all__ = [
+    "BitWidths",
+    "ChecksumError",
+    "ConfigError",
+    "DeviceError",
+    "Encoded",
+    "FitResult",
+    "FormatError",
+    "Gaussians2D",
+    "GsimgFile",
+    "ImageError",
+    "ImageGSError",
+    "ImageGSWarning",
+    "Interrupted",
+    "Picture",
+    "PictureInfo",
+    "Plane",
+    "Progress",
+    "ShapeError",
+    "TruncatedError",
+    "VersionError",
+    "__version__",
+    "as_picture",
+    "decode",
+    "encode",
+    "fit",
+    "load",
+    "read_gsimg",
+    "read_image",
+    "render",
+    "save",
+    "write_image",
+]
+
+_HOMES = {
+    "codec.quantization": ("BitWidths",),
+    "codec.storage": ("GsimgFile", "load", "save"),
+    "decoding": ("decode", "read_gsimg"),
+    "encoding": ("Encoded", "encode"),
+    "fitting.fit": ("FitResult", "Interrupted", "Progress", "fit"),
+    "gaussians": ("Gaussians2D",),
+    "image": ("Picture", "PictureInfo", "Plane", "as_picture", "read_image", "write_image"),
+    "rendering": ("render",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("imagegs")
+    except PackageNotFoundError:  # run from its sources, without having been installed
+        return "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,93 @@
+"""The command line: one Typer app, one file per command, and the only place that names the apps.
+
+Heavy modules are imported in the bodies of the commands, so that ``--help`` is instant and ``decode`` starts no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from typing import Annotated, TextIO
+
+import typer
+
+from ..errors import ImageGSError, ImageGSWarning
+from . import compare, decode, demo, encode, info, plot
+
+APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
+"""Sub-command and the app under ``imagegs.apps`` that carries it; one that is not installed is left out."""
+
+app = typer.Typer(
+    name="imagegs",
+    help="Images as 2D Gaussians: fit, compress, decode and look at them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (encode, decode, info, compare, plot, demo):
+    app.command(command.__name__.rpartition(".")[2])(command.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"imagegs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _add_apps(root: typer.Typer) -> None:
+    """Give the root one sub-command for each installed app."""
+    for name, folder in APPS.items():
+        module = f"imagegs.apps.{folder}.cli"
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        if found:
+            root.add_typer(importlib.import_module(module).app, name=name)
+
+
+_add_apps(app)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of this package as one line, any other as Python does."""
+    if issubclass(category, ImageGSWarning):
+        typer.echo(f"imagegs: warning: {_one_line(message)}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def main() -> None:
+    """Run the command line and leave with its status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(prog_name="imagegs")
+    except (ImageGSError, OSError) as error:
+        typer.echo(f"imagegs: {_one_line(error)}", err=True)
+        sys.exit(1)

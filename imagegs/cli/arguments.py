@@ -1,0 +1,126 @@
+"""Checking and rebuilding of arguments: what can be refused before the long work is refused here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import ImageError
+
+if TYPE_CHECKING:
+    from ..gaussians import FloatArray
+    from ..image import Picture
+
+GSIMG = (".gsimg",)
+
+
+def check_output(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file that could not be written later: wrong ending, no folder, no permission.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    from ..files import check_target
+
+    if path.suffix.lower() not in endings:
+        raise ImageError(f"{path}: expected a name ending in {' or '.join(endings)}, found {path.suffix or 'none'}")
+    check_target(path)
+
+
+def check_output_folder(path: Path) -> None:
+    """Refuse a folder that could not be made, or written into, later.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    from ..files import check_target
+
+    if path.exists() and not path.is_dir():
+        raise ImageError(f"{path}: expected a folder, found a file of this name")
+    check_target(path / "file" if path.is_dir() else path)
+
+
+def parse_region(text: str | None) -> tuple[float, float, float, float] | None:
+    """The rectangle of ``--region x,y,w,h``, canvas pixels.
+
+    Raises:
+        typer.BadParameter: not four numbers, or an empty rectangle.
+    """
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"expected x,y,w,h, found {text!r}", param_hint="'--region'") from error
+    if not (0 < width < float("inf") and 0 < height < float("inf") and abs(x) < float("inf") and abs(y) < float("inf")):
+        raise typer.BadParameter(f"expected a width and height above zero, found {text!r}", param_hint="'--region'")
+    return x, y, width, height
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_any(path: Path) -> Picture:
+    """A picture, or what a ``.gsimg`` file decodes to.
+
+    Raises:
+        ImageGSError: it cannot be read.
+    """
+    if path.suffix.lower() in GSIMG:
+        from ..decoding import decode
+
+        return decode(path)
+    from ..image import read_image
+
+    return read_image(path)
+
+
+def read_map(path: Path | None) -> FloatArray | None:
+    """A picture as one number per pixel [H, W] in [0, 1]: the mean of its colours.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if path is None:
+        return None
+    import numpy as np
+
+    from ..image import read_image
+
+    picture = read_image(path)
+    colors = [index for index, name in enumerate(picture.info.channel_names) if name.rpartition(".")[2] != "A"]
+    return np.ascontiguousarray(picture.pixels[colors].mean(axis=0))
+
+
+def command_line(context: typer.Context, **changes: Any) -> str:
+    """The command that was given, rebuilt for a shell; ``changes`` replace parameters, None leaves one out."""
+    words = ["imagegs", str(context.info_name)]
+    for parameter in context.command.params:
+        value = (context.params | changes).get(str(parameter.name))
+        if value is None or value is False or value == parameter.default:
+            continue
+        if parameter.param_type_name == "option":
+            words.append(max(parameter.opts, key=len))
+        if value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
+@contextmanager
+def resumable(context: typer.Context) -> Iterator[None]:
+    """Where a fit in the body is interrupted, say how to resume it and leave with status 130."""
+    from ..fitting.fit import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        command = command_line(context, resume=stop.checkpoint)
+        typer.echo(f"imagegs: interrupted; the fit is kept in {stop.checkpoint}; go on with:\n{command}", err=True)
+        raise typer.Exit(130) from stop

@@ -1,0 +1,67 @@
+"""What a person sees: tables and the progress of a fit; and JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..fitting.fit import Progress
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    from ..figures import json_text
+
+    typer.echo(json_text(value))
+
+
+def print_table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> None:
+    """Print rows of text; the first column names what the others say."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=bool(header), header_style="bold")
+    for column in header or ("",) * max(len(row) for row in rows):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what the user should know about the input, one line each, to the error stream."""
+    for note in notes:
+        typer.echo(f"imagegs: note: {note}", err=True)
+
+
+@contextmanager
+def fit_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on the error stream while a fit runs; nothing where that is no terminal.
+
+    Yields:
+        The callback for the fit.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("fit"),
+        progress.BarColumn(),
+        progress.TextColumn("step {task.completed}/{task.total}"),
+        progress.TextColumn("{task.fields[psnr]:.2f} dB"),
+        progress.TextColumn("{task.fields[gaussians]:,} Gaussians"),
+        progress.TimeRemainingColumn(compact=True),
+    )
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with progress.Progress(*columns, console=console, refresh_per_second=5, disable=hidden) as bar:
+        task = bar.add_task("fit", total=None, psnr=0.0, gaussians=0, visible=False)
+
+        def show(now: Progress) -> None:
+            bar.update(task, completed=now.step, total=now.steps, psnr=now.psnr, gaussians=now.gaussians, visible=True)
+
+        yield show

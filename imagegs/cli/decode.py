@@ -1,0 +1,42 @@
+"""``imagegs decode``: a ``.gsimg`` file back to a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import arguments, console
+
+
+def run(
+    source: Annotated[Path, typer.Argument(metavar="IN.gsimg", help="File to decode.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Picture to write; a folder for a texture stack.")
+    ],
+    height: Annotated[int | None, typer.Option(min=1, help="Height of the result, pixels.")] = None,
+    scale: Annotated[float | None, typer.Option(min=1e-6, help="Size of the result over the stored size.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="Decode only this rectangle of the canvas, pixels.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger result.")] = 1 << 28,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Decode a .gsimg file to a picture, at its own size or any other."""
+    if height is not None and scale is not None:
+        raise typer.BadParameter("expected --height or --scale, found both", param_hint="'--scale'")
+    rectangle = arguments.parse_region(region)
+    from ..decoding import decode
+    from ..image import write_image
+
+    picture = decode(source, height=height, scale=scale, region=rectangle, threads=threads, max_pixels=max_pixels)
+    paths = write_image(output, picture.pixels, picture.info)
+    console.print_notes(picture.notes)
+    channels, rows, columns = picture.pixels.shape
+    if json:
+        files = [str(path) for path in paths]
+        console.print_json({"files": files, "height": rows, "width": columns, "channels": channels})
+    else:
+        typer.echo(f"{output}: {columns} x {rows}, {channels} channels")

@@ -1,0 +1,75 @@
+"""``imagegs encode``: fit Gaussians to a picture and write them as a ``.gsimg`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import arguments, console, results
+
+# Written out here as well as in the library, since importing that would load NumPy before --help.
+Preset = Literal["fast", "balanced", "best"]
+Profile = Literal["image-gs", "gaussian-image"]
+Blend = Literal["normalized", "topk", "sum"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def run(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, or a folder of them (a texture stack).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.gsimg", help="File to write.")],
+    gaussians: Annotated[
+        int | None, typer.Option("-n", "--gaussians", min=1, help="Number of Gaussians; by default from the size.")
+    ] = None,
+    preset: Annotated[Preset, typer.Option(help="How much time to take.")] = "balanced",
+    profile: Annotated[Profile | None, typer.Option(help="Follow a published method instead.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps; by default the preset's.")] = None,
+    blend: Annotated[Blend | None, typer.Option(help="How Gaussians make a pixel.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=32, help="K of the blend topk.")] = None,
+    importance: Annotated[
+        Path | None, typer.Option(metavar="MAP.png", help="Picture of the same size: brighter gets more Gaussians.")
+    ] = None,
+    position_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Bits of a position.")] = None,
+    scale_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Bits of a scale.")] = None,
+    rotation_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Bits of a rotation.")] = None,
+    color_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Bits of a colour channel.")] = None,
+    device: Annotated[Device, typer.Option(help="Where the fit runs.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.")] = 0,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write an HTML report into this folder.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where Ctrl-C leaves the fit; by default OUT.gsimg.checkpoint.npz."),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from such a checkpoint.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, the fit's history included.")] = False,
+) -> None:
+    """Fit Gaussians to a picture and write them as a .gsimg file."""
+    results.check(output, report)
+    from ..codec.quantization import BitWidths
+    from ..encoding import encode
+
+    kept = checkpoint or output.with_name(f"{output.name}.checkpoint.npz")
+    bits = arguments.given(position=position_bits, scale=scale_bits, rotation=rotation_bits, color=color_bits)
+    with arguments.resumable(context), console.fit_progress(quiet=quiet) as on_step:
+        encoded = encode(
+            source,
+            gaussians=gaussians,
+            preset=preset,
+            bits=BitWidths(**bits),
+            importance=arguments.read_map(importance),
+            seed=seed,
+            device=device,
+            threads=threads,
+            checkpoint=kept,
+            resume=resume,
+            on_step=on_step,
+            **arguments.given(profile=profile, steps=steps, blend=blend, top_k=top_k),
+        )
+    command = arguments.command_line(context, resume=None, checkpoint=None, json=None, quiet=None)
+    results.deliver(encoded, output, command, report, quiet=quiet, as_json=json)
+    if resume == kept:
+        kept.unlink(missing_ok=True)
