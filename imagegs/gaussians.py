@@ -57,7 +57,7 @@ class Gaussians2D:
     colors: FloatArray
     height: int
     width: int
-    background: FloatArray = field(default=None)  # type: ignore[assignment]
+    background: FloatArray = field(default=None)  # type: ignore[assignment, arg-type]
     blend: Blend = "normalized"
     top_k: int = 10
 

@@ -1,0 +1,1 @@
+"""The operations everything stands on: compiled ones behind ``native``, and their definition in ``reference``."""

@@ -1,0 +1,118 @@
+#include "tiles.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "parallel.h"
+
+namespace imagegs {
+namespace {
+
+// First and last + 1 integer j with low <= j + 0.5 <= high, within [0, size).
+struct Span {
+  int begin, end;
+};
+
+Span pixel_centers(float low, float high, int size) {
+  const float begin = std::ceil(low - 0.5f), end = std::floor(high - 0.5f) + 1.0f;
+  return {int(std::clamp(begin, 0.0f, float(size))), int(std::clamp(end, 0.0f, float(size)))};
+}
+
+// Half width of the support at dy, px.
+float half_width(const Splat &splat, float dy) {
+  const float left = kRadius * kRadius - splat.row_precision * dy * dy;
+  return left > 0.0f ? std::sqrt(left / splat.precision) : 0.0f;
+}
+
+// Calls visit(first tile column, last + 1, tile row) for every row of tiles that the Gaussian's support reaches.
+template <typename Visit> void visit_tiles(const Splat &splat, const TileGrid &grid, Visit visit) {
+  if (!(splat.extent_x >= 0.0f)) return;
+  const Span y = pixel_centers(splat.mean_y - splat.extent_y, splat.mean_y + splat.extent_y, grid.height);
+  const float margin = 1e-3f + 1e-5f * splat.extent_x; // the row-wise test of the renderer decides; this may not miss
+  for (int row = y.begin / grid.tile_height; row * grid.tile_height < y.end; row++) {
+    const int top = std::max(y.begin, row * grid.tile_height), bottom = std::min(y.end, (row + 1) * grid.tile_height);
+    const float low = float(top) + 0.5f - splat.mean_y, high = float(bottom) - 0.5f - splat.mean_y;
+    // the support's part in this band is convex: its tips, if inside, else the nearer edge of the band
+    const float right_dy = std::clamp(splat.tip_dy, low, high), left_dy = std::clamp(-splat.tip_dy, low, high);
+    const float right = splat.mean_x + splat.slope * right_dy + half_width(splat, right_dy) + margin;
+    const float left = splat.mean_x + splat.slope * left_dy - half_width(splat, left_dy) - margin;
+    const Span x = pixel_centers(left, right, grid.width);
+    if (x.begin < x.end) visit(x.begin / grid.tile_width, (x.end - 1) / grid.tile_width + 1, row);
+  }
+}
+
+bool finite_row(const float *row, int count) {
+  bool finite = true;
+  for (int i = 0; i < count; i++) finite &= std::isfinite(row[i]);
+  return finite;
+}
+
+} // namespace
+
+TileGrid make_grid(int height, int width, int tile_height, int tile_width) {
+  return {height, width, tile_height, tile_width, (height + tile_height - 1) / tile_height,
+          (width + tile_width - 1) / tile_width};
+}
+
+void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out) {
+  const int64_t n = gaussians.count;
+  const int tiles = grid.count();
+  // Chunks of consecutive Gaussians; a tile's list joins the chunks in order, so their number does not matter.
+  const int chunks = int(std::clamp<int64_t>(n / 256, 1, threads()));
+  std::vector<std::vector<int32_t>> found(chunks);                  // tiles of a chunk's Gaussians, one after another
+  std::vector<std::vector<int64_t>> place(chunks);                  // [tiles] pairs in the chunk, then where they go
+  out.splats.resize(n);
+  out.first_slot.assign(n + 1, 0);
+  const auto range = [&](int chunk) { return std::pair(n * chunk / chunks, n * (chunk + 1) / chunks); };
+
+  // 1. prepare every Gaussian, list its tiles
+  parallel_for(chunks, [&](int chunk, int) {
+    auto &mine = found[chunk];
+    auto &histogram = place[chunk];
+    histogram.assign(tiles, 0);
+    const auto [begin, end] = range(chunk);
+    for (int64_t i = begin; i < end; i++) {
+      Splat splat = prepare(gaussians.means + 2 * i, gaussians.scales + 2 * i, gaussians.rotations[i], view);
+      if (!finite_row(gaussians.colors + i * gaussians.channels, gaussians.channels)) splat.extent_x = -1.0f;
+      out.splats[i] = splat;
+      const size_t before = mine.size();
+      visit_tiles(splat, grid, [&](int first, int last, int row) {
+        for (int column = first; column < last; column++) {
+          mine.push_back(row * grid.columns + column);
+          histogram[row * grid.columns + column]++;
+        }
+      });
+      out.first_slot[i + 1] = int64_t(mine.size() - before);
+    }
+  });
+
+  // 2. prefix sums: slots by Gaussian, entries by tile and chunk
+  for (int64_t i = 0; i < n; i++) out.first_slot[i + 1] += out.first_slot[i];
+  if (out.first_slot[n] > std::numeric_limits<int32_t>::max())
+    throw std::length_error("too many pairs of Gaussian and tile");
+  out.first_entry.resize(size_t(tiles) + 1);
+  int64_t total = 0;
+  for (int tile = 0; tile < tiles; tile++) {
+    out.first_entry[tile] = total;
+    for (int chunk = 0; chunk < chunks; chunk++) {
+      const int64_t count = place[chunk][tile];
+      place[chunk][tile] = total;
+      total += count;
+    }
+  }
+  out.first_entry[tiles] = total;
+
+  // 3. fill the lists
+  out.entries.resize(total);
+  parallel_for(chunks, [&](int chunk, int) {
+    const auto [begin, end] = range(chunk);
+    size_t at = 0;
+    for (int64_t i = begin; i < end; i++)
+      for (int64_t slot = out.first_slot[i]; slot < out.first_slot[i + 1]; slot++)
+        out.entries[place[chunk][found[chunk][at++]]++] = {int32_t(i), int32_t(slot)};
+  });
+}
+
+} // namespace imagegs

@@ -1,0 +1,63 @@
+"""Gaussians to pixels, at any size and of any region."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .errors import ShapeError
+from .gaussians import MAX_SIDE, FloatArray, Gaussians2D
+from .kernels import native
+
+
+def render(
+    gaussians: Gaussians2D,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    region: tuple[float, float, float, float] | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Blend the Gaussians at every pixel centre of an output of any size.
+
+    The centre of output pixel (column j, row i) is the canvas point (x + (j + 0.5) w / width, y + (i + 0.5) h / height)
+    of the region, so that renders of different sizes lie exactly on each other. Where the output is coarser than the
+    canvas, the pixel's footprint widens the Gaussians (EWA splatting, Zwicker et al. 2001), so that it does not alias.
+
+    Args:
+        gaussians: what to draw.
+        height: rows of the output; by default as many as the region has canvas pixels, or as ``width`` asks for.
+        width: columns of the output, likewise.
+        region: (x, y, width, height) in canvas pixels; by default the whole canvas. It may reach beyond the canvas.
+        threads: how many to use; by default one per core.
+
+    Returns:
+        float32 [C, height, width], not clamped.
+
+    Raises:
+        ShapeError: a size or region that is not positive and finite, or too large.
+    """
+    x, y, w, h = (0.0, 0.0, float(gaussians.width), float(gaussians.height)) if region is None else map(float, region)
+    if not all(math.isfinite(value) for value in (x, y, w, h)) or w <= 0 or h <= 0:
+        raise ShapeError(f"region: expected finite x, y and positive width, height, found {region}")
+    if height is None:
+        height = max(1, round(h if width is None else h * width / w))
+    if width is None:
+        width = max(1, round(w * height / h))
+    for name, side in (("height", height), ("width", width)):
+        if isinstance(side, bool) or not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
+            raise ShapeError(f"{name}: expected an integer from 1 to {MAX_SIDE}, found {side!r}")
+    rasterizer = native.Rasterizer()
+    with native.threads(threads):
+        rasterizer.prepare(
+            gaussians.means,
+            gaussians.scales,
+            gaussians.rotations,
+            gaussians.colors,
+            (int(height), int(width)),
+            (x, y, w / width, h / height),
+            gaussians.blend,
+            gaussians.top_k,
+        )
+        return rasterizer.forward(gaussians.background)
