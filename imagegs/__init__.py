@@ -30,8 +30,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .codec.quantization import BitWidths
-    from .codec.storage import GsimgFile, load, save
+    from .codec import BitWidths, GsimgFile, load, save
     from .decoding import decode, read_gsimg
     from .encoding import Encoded, encode
     from .fitting.fit import FitResult, Interrupted, Progress, fit
@@ -76,8 +75,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "codec.quantization": ("BitWidths",),
-    "codec.storage": ("GsimgFile", "load", "save"),
+    "codec": ("BitWidths", "GsimgFile", "load", "save"),
     "decoding": ("decode", "read_gsimg"),
     "encoding": ("Encoded", "encode"),
     "fitting.fit": ("FitResult", "Interrupted", "Progress", "fit"),

@@ -60,9 +60,9 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         return f"not measured: {figures['unavailable'][name]}" if value is None else f"{value:.4f}"
 
     return [
-        ("size", f"{figures['width']} x {figures['height']}, {figures['channels']} channels"),
+        ("picture", f"{figures['width']} x {figures['height']}, {figures['channels']} channels"),
         ("Gaussians", f"{figures['gaussians']:,}"),
-        ("file", f"{figures['bytes']:,} bytes"),
+        ("size of the file", f"{figures['bytes']:,} bytes"),
         ("bits per pixel", f"{figures['bpp']:.4f}"),
         ("PSNR", f"{figures['psnr']:.2f} dB"),
         ("SSIM", quality("ssim")),

@@ -78,7 +78,7 @@ def test_the_figures_are_those_of_the_file(encoded):
     assert figures["ms_ssim"] is None  # 48 rows are too few for its five scales
     assert figures["unavailable"]["ms_ssim"]
     table = dict(rows(figures))
-    assert table["file"] == f"{len(encoded.data):,} bytes"
+    assert table["size of the file"] == f"{len(encoded.data):,} bytes"
     assert table["MS-SSIM"].startswith("not measured: ")
     texts = Page(render_page(encoded, figures, "")).texts
     assert set(table) | set(table.values()) <= set(texts)

@@ -11,7 +11,7 @@ import typer
 from . import console
 
 if TYPE_CHECKING:
-    from ..codec.storage import GsimgFile
+    from ..codec import GsimgFile
 
 
 def run(
@@ -19,9 +19,9 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show what a .gsimg file holds, without drawing it."""
-    from ..decoding import read_gsimg
+    from ..codec import read_file
 
-    file = read_gsimg(source)
+    file = read_file(source)
     if json:
         console.print_json({"file": str(source), **_facts(file)})
     else:

@@ -52,9 +52,9 @@ def _draw(kind: Kind, source: Path, reference: Path | None) -> Figure:
         return plots.draw_gradient(arguments.read_any(source).pixels)
     if reference is not None:
         return plots.draw_error(arguments.read_any(reference).pixels, arguments.read_any(source).pixels)
-    from ..decoding import read_gsimg
+    from ..codec import read_file
 
-    file = read_gsimg(source)
+    file = read_file(source)
     if kind == "density":
         return plots.draw_density(file.gaussians)
     channels = None if file.info is None else plots.color_channels(file.info)
