@@ -61,7 +61,9 @@ def _reference() -> ModuleType:
     try:
         return importlib.import_module("imagegs.kernels.reference")
     except ImportError as error:
-        raise DeviceError("neither the compiled kernels nor PyTorch are there: install a C++ compiler or torch") from error
+        raise DeviceError(
+            "neither the compiled kernels nor PyTorch are there: install a C++ compiler or torch"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -161,7 +163,9 @@ class Rasterizer:
             fused: render as well, tile by tile (quicker); without it ``forward(keep=True)`` must come first.
         """
         if not available():
-            found = self._kernel.backward(background, target=target, weights=weights, v_image=v_image, l1=l1, l2=l2, fused=fused)
+            found = self._kernel.backward(
+                background, target=target, weights=weights, v_image=v_image, l1=l1, l2=l2, fused=fused
+            )
             self._image = self._kernel._image
             return Gradients(*found)
         image = self._canvas() if fused else self._image
@@ -189,7 +193,12 @@ class Rasterizer:
 
 
 def ssim(
-    image: FloatArray, target: FloatArray, weights: FloatArray | None = None, *, scale: float = 0.0, v_image: FloatArray | None = None
+    image: FloatArray,
+    target: FloatArray,
+    weights: FloatArray | None = None,
+    *,
+    scale: float = 0.0,
+    v_image: FloatArray | None = None,
 ) -> float:
     """Sum of weights · SSIM over channels and pixels; adds ``scale`` times its gradient to ``v_image`` if given."""
     kernel = _native.ssim if available() else _reference().ssim
@@ -199,7 +208,13 @@ def ssim(
 
 
 def adam(
-    gradient: FloatArray, first: FloatArray, second: FloatArray, *, betas: tuple[float, float], epsilon: float, step: int
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    *,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: int,
 ) -> FloatArray:
     """Adam's update [N, K] (to be subtracted); both moments [N, K] take in the gradient in place. ``step`` counts from 1."""
     if not available():

@@ -44,7 +44,9 @@ class Splats(NamedTuple):
     colors: Tensor
 
 
-def project(means: Tensor, scales: Tensor, rotations: Tensor, colors: Tensor, viewport: Viewport) -> tuple[Splats, Tensor]:
+def project(
+    means: Tensor, scales: Tensor, rotations: Tensor, colors: Tensor, viewport: Viewport
+) -> tuple[Splats, Tensor]:
     """Gaussians as an output picture sees them, and which of them draw at all.
 
     A minifying viewport adds the pixel's footprint to the covariance and keeps the Gaussian's integral.
@@ -120,7 +122,9 @@ def render(
     image = []
     for top in range(0, height, BLOCK):
         row = [
-            render_block(splats, draws, background, top, left, min(BLOCK, height - top), min(BLOCK, width - left), blend, top_k)
+            render_block(
+                splats, draws, background, top, left, min(BLOCK, height - top), min(BLOCK, width - left), blend, top_k
+            )
             for left in range(0, width, BLOCK)
         ]
         image.append(torch.cat(row, dim=2))
@@ -128,7 +132,15 @@ def render(
 
 
 def render_block(
-    splats: Splats, draws: Tensor, background: Tensor, top: int, left: int, height: int, width: int, blend: str, top_k: int
+    splats: Splats,
+    draws: Tensor,
+    background: Tensor,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    blend: str,
+    top_k: int,
 ) -> Tensor:
     """Picture [C, height, width] of the block of pixels whose corner is (left, top)."""
     reach = RADIUS * splats.covars.detach()[:, [0, 2]].sqrt()
@@ -169,7 +181,14 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
 
 
 def removal(
-    means: Tensor, scales: Tensor, rotations: Tensor, colors: Tensor, background: Tensor, target: Tensor, weights: Tensor, blend: str
+    means: Tensor,
+    scales: Tensor,
+    rotations: Tensor,
+    colors: Tensor,
+    background: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    blend: str,
 ) -> Tensor:
     """Growth [N] of the weighted squared error without each Gaussian, nothing else changing (``normalized`` and ``sum``)."""
     height, width = target.shape[1:]
@@ -293,7 +312,12 @@ class Rasterizer:
 
 
 def ssim(
-    image: FloatArray, target: FloatArray, weights: FloatArray | None = None, *, scale: float = 0.0, v_image: FloatArray | None = None
+    image: FloatArray,
+    target: FloatArray,
+    weights: FloatArray | None = None,
+    *,
+    scale: float = 0.0,
+    v_image: FloatArray | None = None,
 ) -> float:
     """See ``native.ssim``."""
     x = torch.from_numpy(image).requires_grad_(v_image is not None)
@@ -305,7 +329,13 @@ def ssim(
 
 
 def adam(
-    gradient: FloatArray, first: FloatArray, second: FloatArray, *, betas: tuple[float, float], epsilon: float, step: int
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    *,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: int,
 ) -> FloatArray:
     """See ``native.adam``."""
     first += (1 - betas[0]) * (gradient - first)
@@ -324,6 +354,8 @@ def apply_local(
 ) -> None:
     """See ``native.apply_local``."""
     each = np.array([rates[0], rates[0], rates[1], rates[1], rates[2]], np.float32)
-    moved = move_local(*(torch.from_numpy(array) for array in (means, scales, rotations)), torch.from_numpy(-update * each))
+    moved = move_local(
+        *(torch.from_numpy(array) for array in (means, scales, rotations)), torch.from_numpy(-update * each)
+    )
     means[:], rotations[:] = moved[0].numpy(), moved[2].numpy()
     scales[:] = moved[1].clamp(*bounds).numpy()

@@ -1,0 +1,1 @@
+"""From a picture to Gaussians: targets, start, optimisation, growth. The default path runs without torch."""

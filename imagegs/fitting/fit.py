@@ -1,0 +1,446 @@
+"""The fit: from a picture to Gaussians. ``run`` is the loop; ``fit`` is the short way in.
+
+```
+ picture ─ targets ─ start ─► evaluate ─► optimise ─► grow or move ─┐
+                               ▲      (rounded, near the end)        │
+                               └─────────────────────────────────────┘─► colours solved ─► Gaussians2D
+```
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..codec.quantization import choose_grid, round_to_grid
+from ..errors import ConfigError, DeviceError, ShapeError
+from ..gaussians import Gaussians2D
+from ..image import as_picture
+from ..kernels import native
+from . import checkpoints
+from .config import FitConfig, make_config
+from .growth import error_density, grow, least_worth, relocation_count
+from .initialization import Density, FloatArray, Gaussians, draw_pixels, spawn, start_density
+from .losses import Evaluation, evaluate, prepare, solve_colors
+from .operators import Operator, evaluate_through
+from .optimizer import Optimizer, make_optimizer
+from .schedule import CHECK_EVERY, Plateau, rate_factor
+from .targets import Structure, Target, analyze, make_target
+
+FINISHED_PSNR = 100.0
+"""A fit that is this good stops, dB."""
+GRID_EVERY = 20
+"""Steps between looks at the range of the values, while rounding."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after every step.
+
+    Attributes:
+        step: steps done.
+        steps: steps in all, unless the fit ends early.
+        psnr: of the picture before the step, dB.
+        loss: value of the loss before the step.
+        gaussians: how many there are now.
+        seconds: since the fit began, earlier parts of a resumed fit counted in.
+    """
+
+    step: int
+    steps: int
+    psnr: float
+    loss: float
+    gaussians: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """A finished fit.
+
+    Attributes:
+        gaussians: the best state, on the picture's canvas.
+        psnr: of its render clamped to [0, 1], dB; of the operator's result if there was one.
+        history: (step, seconds, PSNR in dB, number of Gaussians), every few steps.
+        steps: steps done.
+        seconds: time the fit took.
+        config: its settings.
+        added_at: steps after which Gaussians were added.
+    """
+
+    gaussians: Gaussians2D
+    psnr: float
+    history: list[tuple[int, float, float, int]]
+    steps: int
+    seconds: float
+    config: FitConfig
+    added_at: list[int]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A fit that was stopped and can go on from ``checkpoint``."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(f"the fit is kept in {checkpoint}")
+        self.checkpoint = checkpoint
+
+
+@dataclass(eq=False)
+class State:
+    """Everything of a fit that changes; what a checkpoint holds."""
+
+    model: Gaussians
+    optimizer: Optimizer
+    rng: np.random.Generator
+    step: int = 0
+    at: int = 0  # place in the schedule: runs ahead of ``step`` when the holding phase ends early
+    halved: bool = False
+    seconds: float = 0.0
+    started_with: int = 0
+    best: Gaussians | None = None
+    best_loss: float = math.inf
+    plateau: Plateau = field(default_factory=Plateau)
+    held: tuple[int, float] = (0, -1.0)  # step and PSNR of the last gain while the rates are held
+    history: list[tuple[int, float, float, int]] = field(default_factory=list)
+    added_at: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture at one size, and what follows from it."""
+
+    target: Target
+    structure: Structure
+    start: Density  # probability of a first Gaussian at every pixel
+    background: FloatArray
+
+    @staticmethod
+    def of(target: Target, config: FitConfig) -> Scene:
+        structure = analyze(target.pixels)
+        background = target.pixels.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+        return Scene(target, structure, start_density(target, structure, config), background)
+
+
+def run(
+    target: Any,
+    config: FitConfig,
+    *,
+    importance: Any = None,
+    weights: Any = None,
+    operator: Operator | None = None,
+    guide: Any = None,
+    on_step: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
+    resume: Path | None = None,
+    device: str = "auto",
+) -> FitResult:
+    """Fit Gaussians to a picture.
+
+    Source: Image-GS (arXiv 2407.01866) with error-guided growth; differing from it: Adam in each Gaussian's own frame with
+    quickly forgetting moments, and relocation by exact removal cost.
+
+    Args:
+        target: [C, H, W]; what the render, or the operator's result, is to equal.
+        config: the settings, see ``make_config``.
+        importance: [H, W], not negative: more of it, more Gaussians, at the start and later.
+        weights: [H, W], not negative: of the loss at each of the target's pixels.
+        operator: D in target = D(render), see ``operators.Operator``; then ``guide`` is needed if D changes the size.
+        guide: [C, H, W]; a first guess of the picture: its size is the canvas, its edges and colours set the start.
+        on_step: called after every step.
+        checkpoint: where the state is kept when the fit is interrupted (Ctrl-C).
+        resume: such a state to go on from; the picture and settings must be the same.
+        device: ``auto`` or ``cpu``.
+
+    Raises:
+        ShapeError: arrays that are not as above.
+        ConfigError: settings that do not fit the picture, or a checkpoint of another fit.
+        DeviceError: a device that is not there.
+        Interrupted: stopped by Ctrl-C, the state is in ``checkpoint``.
+    """
+    check_device(device)
+    observed = make_target(target, weights, importance if guide is None else None)
+    canvas = observed if guide is None else make_target(guide, None, importance)
+    if operator is None and guide is not None and canvas.size != observed.size:
+        raise ShapeError(f"guide: expected the picture's size {list(observed.size)}, found {list(canvas.size)}")
+    height, width = canvas.size
+    if config.gaussians > height * width:
+        raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
+    loop = _Loop(canvas, observed, config, operator)
+    state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
+    try:
+        while not loop.finished(state):
+            loop.advance(state, on_step)
+    except KeyboardInterrupt as stop:
+        if checkpoint is None:
+            raise
+        checkpoints.write(checkpoint, loop.fingerprint, state)
+        raise Interrupted(checkpoint) from stop
+    return loop.finish(state)
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that cannot be used.
+
+    Raises:
+        DeviceError: it is not ``auto`` or ``cpu``.
+    """
+    if device not in ("auto", "cpu"):
+        raise DeviceError(f"device: expected auto or cpu, found {device!r}; this version has no CUDA kernels")
+
+
+class _Loop:
+    """The steps of one fit; holds what does not change, works on a ``State``."""
+
+    def __init__(self, canvas: Target, observed: Target, config: FitConfig, operator: Operator | None) -> None:
+        self.config, self.operator, self.observed = config, operator, observed
+        self.scene = Scene.of(canvas, config)
+        coarse = config.coarse > 0 and operator is None and min(canvas.size) >= 64
+        self.coarse_scene = Scene.of(canvas.halved(), config) if coarse else None
+        self.rasterizer = native.Rasterizer()
+        self.fingerprint = checkpoints.fingerprint(
+            config, observed.pixels, canvas.pixels, observed.weights, canvas.importance
+        )
+        self._rounding: Any = None
+
+    def empty(self) -> State:
+        """A state with no Gaussians, for a checkpoint to fill."""
+        channels = len(self.scene.target.pixels)
+        none = Gaussians(*(np.zeros(shape, np.float32) for shape in ((0, 2), (0, 2), (0,), (0, channels))))
+        optimizer = make_optimizer(none, self.config, self.scene.target.size)
+        return State(none, optimizer, np.random.default_rng(self.config.seed))
+
+    def begin(self) -> State:
+        """The first Gaussians."""
+        state = self.empty()
+        config = self.config
+        state.halved = self.coarse_scene is not None
+        scene = self.scene_of(state)
+        growing = bool(config.add_at) and config.start_fraction < 1
+        count = max(1, math.ceil(config.gaussians * config.start_fraction)) if growing else config.gaussians
+        pixels = draw_pixels(scene.start, count, state.rng)
+        state.model = spawn(pixels, scene.start * count, scene.target, scene.structure, config)
+        state.started_with = len(state.model)
+        state.optimizer.extend(len(state.model))
+        return state
+
+    def scene_of(self, state: State) -> Scene:
+        """The picture at the size that is being fitted."""
+        return self.coarse_scene if state.halved and self.coarse_scene is not None else self.scene
+
+    def finished(self, state: State) -> bool:
+        """Whether the schedule is through, or there is nothing left to gain."""
+        if state.at >= self.config.steps or state.plateau.decays > 1:
+            return True
+        complete = len(state.model) >= self.config.gaussians or not self.config.add_at
+        return bool(complete and state.history and state.history[-1][2] >= FINISHED_PSNR)
+
+    def advance(self, state: State, on_step: Callable[[Progress], None] | None) -> None:
+        """One step. An interruption takes effect between steps, so that the state is always whole."""
+        began = time.perf_counter()
+        config = self.config
+        if state.halved and state.at >= config.coarse * config.steps:
+            self._refine(state)
+        evaluation, error = self._evaluate(state)
+        if self._settled(state) and evaluation.loss < state.best_loss:
+            state.best_loss, state.best = evaluation.loss, state.model.copy()
+        factor = rate_factor(config, state.at + 1, state.plateau)
+        state.optimizer.step(state.model, evaluation.gradients, factor)
+        state.step += 1
+        state.at += 1
+        if state.step in config.add_at:
+            self._add(state, error)
+        elif self._moves(state):
+            self._relocate(state)
+        self._watch(state, evaluation)
+        state.seconds += time.perf_counter() - began
+        every = max(1, config.steps // 200)
+        if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
+            state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
+        if on_step is not None:
+            total = state.step + config.steps - state.at
+            on_step(Progress(state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds))
+
+    def finish(self, state: State) -> FitResult:
+        """The best state, its colours solved if that helps."""
+        began = time.perf_counter()
+        if state.halved:
+            self._refine(state)
+        candidates = [state.model] + ([] if state.best is None else [state.best])
+        losses = [self._loss_of(model) for model in candidates]
+        best = candidates[int(np.argmin(losses))]
+        if (
+            self.config.color_solve
+            and self.operator is None
+            and self.config.loss.l1 == 0
+            and self.config.loss.ssim == 0
+        ):
+            best = self._solved(best, min(losses))
+        state.seconds += time.perf_counter() - began
+        evaluation = self._evaluate_model(self._rounded(best))[0]
+        gaussians = self._gaussians(best)
+        psnr = evaluation.psnr
+        state.history.append((state.step, state.seconds, psnr, len(best)))
+        return FitResult(gaussians, psnr, state.history, state.step, state.seconds, self.config, state.added_at)
+
+    def _gaussians(self, model: Gaussians) -> Gaussians2D:
+        height, width = self.scene.target.size
+        return Gaussians2D(*model.arrays(), height, width, self.scene.background, self.config.blend, self.config.top_k)
+
+    def _rounded(self, model: Gaussians) -> Gaussians:
+        """The model as it will come back from a file."""
+        if self.config.bits is None:
+            return model
+        whole = self._gaussians(model)
+        back = round_to_grid(whole, choose_grid(whole, self.config.bits))
+        return Gaussians(back.means, back.scales, back.rotations, back.colors)
+
+    def _evaluate(self, state: State) -> tuple[Evaluation, FloatArray]:
+        """Loss and gradients of the state, and the picture or gradient that growth looks at."""
+        config = self.config
+        model = state.model
+        if config.bits is not None and state.at >= config.quantize_from * config.steps and not state.halved:
+            whole = self._gaussians(model)
+            if self._rounding is None or state.step % GRID_EVERY == 0:
+                self._rounding = choose_grid(whole, config.bits)
+            back = round_to_grid(whole, self._rounding)
+            model = Gaussians(back.means, back.scales, back.rotations, back.colors)
+        return self._evaluate_model(model, self.scene_of(state))
+
+    def _evaluate_model(self, model: Gaussians, scene: Scene | None = None) -> tuple[Evaluation, FloatArray]:
+        scene = scene or self.scene
+        prepare(self.rasterizer, model, scene.target.size, self.config.blend, self.config.top_k)
+        if self.operator is not None:
+            return evaluate_through(self.rasterizer, scene.background, self.operator, self.observed, self.config.loss)
+        return evaluate(self.rasterizer, scene.background, scene.target, self.config.loss), self.rasterizer.image
+
+    def _loss_of(self, model: Gaussians) -> float:
+        return self._evaluate_model(self._rounded(model))[0].loss
+
+    def _solved(self, model: Gaussians, loss: float) -> Gaussians:
+        """The model with its colours solved for the geometry as rounded, if the loss falls."""
+        rounded = self._rounded(model)
+        scene, config = self.scene, self.config
+        colors = solve_colors(
+            self.rasterizer, rounded, scene.background, scene.target, config.blend, config.top_k, config.color_solve
+        )
+        solved = Gaussians(model.means, model.scales, model.rotations, colors)
+        return solved if np.isfinite(colors).all() and self._loss_of(solved) < loss else model
+
+    def _settled(self, state: State) -> bool:
+        """Whether the loss is that of the final problem: full size, all Gaussians, rounded if they will be."""
+        config = self.config
+        rounding = config.bits is None or state.at >= config.quantize_from * config.steps
+        return (
+            not state.halved
+            and len(state.model) >= config.gaussians
+            and rounding
+            and state.at >= config.hold * config.steps
+        )
+
+    def _moves(self, state: State) -> bool:
+        config = self.config
+        due = config.relocate > 0 and state.step % config.relocate_every == 0
+        return due and self.operator is None and state.at < config.relocate_until * config.steps
+
+    def _add(self, state: State, seen: FloatArray) -> None:
+        config, scene = self.config, self.scene_of(state)
+        missing = config.gaussians - len(state.model)
+        share = math.ceil((config.gaussians - state.started_with) / len(config.add_at))
+        count = missing if state.step == max(config.add_at) else min(missing, share)
+        if count <= 0:
+            return
+        # through an operator there is no error at the canvas's pixels: the loss's gradient stands in for it
+        image = seen if self.operator is None else scene.target.pixels + seen
+        start = scene.start * state.started_with
+        new = grow(state.model, count, image, scene.target, scene.structure, start, config, state.rng)
+        state.model = state.model.joined(new)
+        state.optimizer.extend(len(new))
+        if config.reset_moments:
+            state.optimizer.forget(slice(None))
+        state.added_at.append(state.step)
+
+    def _relocate(self, state: State) -> None:
+        config, scene = self.config, self.scene_of(state)
+        count = relocation_count(state.model, config)
+        if count <= 0:
+            return
+        prepare(self.rasterizer, state.model, scene.target.size, config.blend, config.top_k)
+        image = self.rasterizer.forward(scene.background, keep=True)
+        rows = least_worth(self.rasterizer, scene.background, scene.target, count)
+        density = error_density(image, scene.target, config)
+        pixels = draw_pixels(density, count, state.rng)
+        start = scene.start * state.started_with
+        state.model.put(rows, spawn(pixels, start + density * count, scene.target, scene.structure, config))
+        state.optimizer.forget(rows)
+
+    def _watch(self, state: State, evaluation: Evaluation) -> None:
+        """The schedules that listen to the quality."""
+        config = self.config
+        if config.schedule == "plateau" and len(state.model) >= config.gaussians and state.step % CHECK_EVERY == 0:
+            similarity = native.ssim(self.rasterizer.image, self.scene.target.pixels) / self.scene.target.pixels.size
+            state.plateau.see(evaluation.psnr, similarity)
+        holding = config.schedule == "hold" and state.at < config.hold * config.steps
+        if not (config.patience and holding and len(state.model) >= config.gaussians):
+            return
+        if evaluation.psnr > state.held[1] + config.patience_gain:
+            state.held = state.step, evaluation.psnr
+        elif state.step - state.held[0] >= config.patience:
+            state.at = math.ceil(config.hold * config.steps)
+
+    def _refine(self, state: State) -> None:
+        """From half size to the whole."""
+        state.halved = False
+        state.model = state.model.resized(2.0)
+
+
+def fit(
+    image: Any,
+    gaussians: int | None = None,
+    *,
+    preset: str = "balanced",
+    profile: str | None = None,
+    importance: Any = None,
+    weights: Any = None,
+    operator: Operator | None = None,
+    seed: int = 0,
+    on_step: Callable[[Progress], None] | None = None,
+    device: str = "auto",
+    **overrides: Any,
+) -> Gaussians2D:
+    """Fit Gaussians to a picture, the short way.
+
+    Args:
+        image: a path, a Pillow image, a ``Picture``, or floats in [0, 1] of shape [C, H, W] or [H, W].
+        gaussians: how many; by default one for every 64 pixels.
+        preset: ``fast``, ``balanced`` or ``best``.
+        profile: ``image-gs`` or ``gaussian-image`` to follow those methods.
+        importance: see ``run``.
+        weights: see ``run``.
+        operator: see ``run``.
+        seed: of everything random; the same seed gives the same Gaussians.
+        on_step: see ``run``.
+        device: ``auto`` or ``cpu``.
+        **overrides: any attribute of ``FitConfig``.
+
+    Raises:
+        ImageGSError: the picture cannot be read, or the settings do not fit it.
+    """
+    picture = as_picture(image)
+    config = make_config(
+        (picture.height, picture.width), gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides
+    )
+    return run(
+        picture.pixels,
+        config,
+        importance=importance,
+        weights=weights,
+        operator=operator,
+        on_step=on_step,
+        device=device,
+    ).gaussians

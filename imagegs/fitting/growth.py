@@ -1,0 +1,56 @@
+"""Where new Gaussians go, and which ones move: from where they are worth least to where the error is high."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import native
+from .config import FitConfig
+from .initialization import Density, FloatArray, Gaussians, draw_pixels, normalize, spawn
+from .targets import Structure, Target
+
+BLUR_SIDE = 400
+"""Official Image-GS blurs the target over one pixel for so many of the picture's side before it takes residuals."""
+
+
+def error_density(image: FloatArray, target: Target, config: FitConfig) -> Density:
+    """Probability of a new Gaussian at every pixel [H, W]: its squared error to some power, by weight and importance."""
+    difference = image - target.pixels
+    error = np.einsum("chw,chw->hw", difference, difference, dtype=np.float64) / len(image)
+    if target.weights is not None:
+        error *= target.weights
+    return normalize(error**config.error_power, target.importance)
+
+
+def grow(
+    model: Gaussians,
+    count: int,
+    image: FloatArray,
+    target: Target,
+    structure: Structure,
+    start: Density,
+    config: FitConfig,
+    rng: np.random.Generator,
+) -> Gaussians:
+    """``count`` new Gaussians where the render ``image`` [C, H, W] is wrong; their size follows the local density.
+
+    ``start`` is the expected number of first Gaussians at every pixel [H, W].
+    """
+    density = error_density(image, target, config)
+    pixels = draw_pixels(density, count, rng)
+    colors = target.pixels - image if config.grow_color == "residual" else None
+    return spawn(pixels, start + density * len(pixels), target, structure, config, colors)
+
+
+def least_worth(
+    rasterizer: native.Rasterizer, background: FloatArray, target: Target, count: int
+) -> npt.NDArray[np.intp]:
+    """Rows of the ``count`` Gaussians whose loss would raise the squared error least; after a kept forward pass."""
+    growth = rasterizer.removal(background, target.pixels, target.weights)
+    return np.sort(np.argpartition(np.nan_to_num(growth), count)[:count])
+
+
+def relocation_count(model: Gaussians, config: FitConfig) -> int:
+    """How many Gaussians move at a time."""
+    return min(int(config.relocate * len(model)), len(model) - 1)

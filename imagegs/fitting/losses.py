@@ -1,0 +1,110 @@
+"""The loss of a render and its gradients."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels import native
+from .config import Loss
+from .initialization import FloatArray, Gaussians
+from .targets import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One forward and backward pass.
+
+    Attributes:
+        loss: value of the loss.
+        squared_error: mean over pixels and channels, the render clamped to [0, 1].
+        gradients: see ``native.Gradients``.
+    """
+
+    loss: float
+    squared_error: float
+    gradients: native.Gradients
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio for a peak of 1, dB."""
+        return to_psnr(self.squared_error)
+
+
+def to_psnr(squared_error: float) -> float:
+    """Peak signal-to-noise ratio of a mean squared error, dB; infinite for none."""
+    return math.inf if squared_error <= 0 else -10 * math.log10(squared_error)
+
+
+def prepare(rasterizer: native.Rasterizer, model: Gaussians, size: tuple[int, int], blend: str, top_k: int) -> None:
+    """Hands the Gaussians to the rasteriser, for a picture of (height, width) pixels."""
+    rasterizer.prepare(*model.arrays(), size, native.IDENTITY, blend, top_k)
+
+
+def evaluate(rasterizer: native.Rasterizer, background: FloatArray, target: Target, loss: Loss) -> Evaluation:
+    """Renders prepared Gaussians and differentiates their loss; fused tile by tile unless SSIM needs the whole picture."""
+    pixels, count = target.pixels, target.pixels.size
+    if loss.ssim == 0:
+        found = rasterizer.backward(
+            background, target=pixels, weights=target.weights, l1=loss.l1, l2=loss.l2, fused=True
+        )
+        return Evaluation(found.loss / count, found.squared_error / count, found)
+    image = rasterizer.forward(background, keep=True)
+    v_image = np.zeros_like(image)
+    scale = -loss.ssim / count
+    similarity = native.ssim(image, pixels, target.weights, scale=scale, v_image=v_image) / count
+    found = rasterizer.backward(
+        background, target=pixels, weights=target.weights, v_image=v_image, l1=loss.l1, l2=loss.l2
+    )
+    value = found.loss / count + loss.ssim * (1 - similarity)
+    return Evaluation(value, found.squared_error / count, found)
+
+
+def solve_colors(
+    rasterizer: native.Rasterizer,
+    model: Gaussians,
+    background: FloatArray,
+    target: Target,
+    blend: str,
+    top_k: int,
+    iterations: int,
+) -> FloatArray:
+    """Colours [N, C] that minimise the weighted squared error for fixed geometry, in which the blend is linear.
+
+    Preconditioned conjugate gradients on the normal equations; every product with the blend's matrix is a render, every
+    product with its transpose a backward pass.
+    """
+    size = target.size
+    black = np.zeros_like(background)
+    channels = len(background)
+
+    def gather(v_image: FloatArray) -> FloatArray:
+        return rasterizer.backward(background, v_image=v_image).colors
+
+    def weighted(image: FloatArray) -> FloatArray:
+        return image if target.weights is None else image * target.weights
+
+    prepare(rasterizer, model, size, blend, top_k)
+    image = rasterizer.forward(background, keep=True)
+    residual = gather(np.ascontiguousarray(weighted(target.pixels - image)))
+    coverage = gather(np.ascontiguousarray(weighted(np.ones_like(image))))[:, :1]
+    inverse = 1 / np.maximum(coverage, 1e-3)  # the row sums bound the diagonal: weights of a pixel add up to one
+    colors = model.colors.copy()
+    scaled = inverse * residual
+    direction = scaled.copy()
+    slope = np.sum(residual * scaled, axis=0, dtype=np.float64)
+    probe = Gaussians(model.means, model.scales, model.rotations, model.colors)
+    for _ in range(iterations):
+        probe.colors = np.ascontiguousarray(direction, dtype=np.float32)
+        prepare(rasterizer, probe, size, blend, top_k)
+        product = gather(np.ascontiguousarray(weighted(rasterizer.forward(black, keep=True))))
+        curvature = np.sum(direction * product, axis=0, dtype=np.float64)
+        length = np.divide(slope, curvature, out=np.zeros(channels), where=curvature > 1e-30)
+        colors += (length * direction).astype(np.float32)
+        residual = residual - (length * product).astype(np.float32)
+        scaled = inverse * residual
+        before, slope = slope, np.sum(residual * scaled, axis=0, dtype=np.float64)
+        direction = scaled + np.divide(slope, before, out=np.zeros(channels), where=before > 1e-30) * direction
+    return np.ascontiguousarray(colors, dtype=np.float32)
