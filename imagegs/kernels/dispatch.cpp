@@ -7,14 +7,14 @@
 
 namespace imagegs {
 
-#define IMAGEGS_DECLARE(ISA)                                                                                            \
-  namespace ISA {                                                                                                       \
-  void forward(const RenderPlan &, const ForwardArrays &);                                                              \
-  void backward(const RenderPlan &, const ForwardArrays &, const Loss &, bool, const BackwardArrays &);                 \
-  void removal(const RenderPlan &, const ForwardArrays &, const Loss &, float *);                                       \
-  double ssim(int, int, int, const float *, const float *, const float *, float, float *);                              \
-  void adam(int64_t, const float *, float *, float *, float, float, float, float, float, float *);                      \
-  constexpr Kernels table{#ISA, forward, backward, removal, ssim, adam};                                                         \
+#define IMAGEGS_DECLARE(ISA)                                                                                           \
+  namespace ISA {                                                                                                      \
+  void forward(const RenderPlan &, const ForwardArrays &);                                                             \
+  void backward(const RenderPlan &, const ForwardArrays &, const Loss &, bool, const BackwardArrays &);                \
+  void removal(const RenderPlan &, const ForwardArrays &, const Loss &, float *);                                      \
+  double ssim(int, int, int, const float *, const float *, const float *, float, float *);                             \
+  void adam(int64_t, const float *, float *, float *, float, float, float, float, float, float *);                     \
+  constexpr Kernels table{#ISA, forward, backward, removal, ssim, adam};                                               \
   }
 
 IMAGEGS_DECLARE(baseline)
@@ -31,7 +31,8 @@ bool runs(const char *name) {
   __builtin_cpu_init();
   if (std::strcmp(name, "avx2") == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (std::strcmp(name, "avx512") == 0)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
 #endif
   return false;
 }

@@ -4,8 +4,8 @@
 //   d^2 = precision * t^2 + row_precision * dy^2,   t = x - (mean_x + slope * dy),   dy = y - mean_y
 // with slope = Sxy / Syy, precision = Syy / det S, row_precision = 1 / Syy. The value is
 //   w = max(a * exp(-d^2 / 2) - a * exp(-r^2 / 2), 0)
-// with amplitude a = 1 unless a minifying render widens the Gaussian (EWA splatting, Zwicker et al. 2001), where a keeps
-// its integral.
+// with amplitude a = 1 unless a minifying render widens the Gaussian (EWA splatting, Zwicker et al. 2001), where a
+// keeps its integral.
 #pragma once
 
 #ifndef __CUDACC__
@@ -17,10 +17,10 @@
 
 namespace imagegs {
 
-constexpr float kRadius = 3.5f;            // support, standard deviations
-constexpr float kCutoff = 0.0021874912f;   // exp(-kRadius^2 / 2)
-constexpr float kEpsilon = 1e-4f;          // weight of the background in a normalising blend
-constexpr float kMinScale = 1e-3f;         // scales are clamped to [kMinScale, kMaxScale] where they are used, px
+constexpr float kRadius = 3.5f;          // support, standard deviations
+constexpr float kCutoff = 0.0021874912f; // exp(-kRadius^2 / 2)
+constexpr float kEpsilon = 1e-4f;        // weight of the background in a normalising blend
+constexpr float kMinScale = 1e-3f;       // scales are clamped to [kMinScale, kMaxScale] where they are used, px
 constexpr float kMaxScale = 1e6f;
 constexpr float kMaxMean = 1e7f;           // a mean further out, px, draws nothing
 constexpr float kFootprint = 1.0f / 12.0f; // variance of a box pixel, in squared output pixels
@@ -108,9 +108,13 @@ inline Splat prepare(const float *mean, const float *scale, float rotation, cons
   out.log2_amplitude = amplitude == 1.0 ? 0.0f : float(std::log2(amplitude));
   out.cutoff = float(amplitude * kCutoff);
   const float sd_x = float(std::sqrt(xx));
-  out.extent_x = kRadius * sd_x;
-  out.extent_y = kRadius * float(std::sqrt(yy));
   out.tip_dy = kRadius * float(xy) / sd_x;
+  // an extreme viewport can drive a Gaussian out of float's range
+  const float extent_x = kRadius * sd_x, extent_y = kRadius * float(std::sqrt(yy));
+  const float sum = out.mean_x + out.mean_y + out.slope + out.precision + out.row_precision + out.cutoff + out.tip_dy;
+  if (!std::isfinite(sum + extent_x + extent_y)) return out;
+  out.extent_x = extent_x;
+  out.extent_y = extent_y;
   return out;
 }
 

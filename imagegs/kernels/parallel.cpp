@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -29,16 +30,16 @@ long process_id() {
 struct Job {
   const std::function<void(int, int)> *task = nullptr;
   int items = 0;
-  std::atomic<int> next{0};
+  std::atomic<int64_t> next{0}; // every thread goes one past the end: wider than items
   std::atomic<bool> failed{false};
   std::exception_ptr error;
   std::mutex error_lock;
 
   void work(int thread) {
-    for (int item = next.fetch_add(1); item < items; item = next.fetch_add(1)) {
+    for (int64_t item = next.fetch_add(1); item < items; item = next.fetch_add(1)) {
       if (failed.load(std::memory_order_relaxed)) return;
       try {
-        (*task)(item, thread);
+        (*task)(int(item), thread);
       } catch (...) {
         const std::lock_guard<std::mutex> hold(error_lock);
         if (!failed.exchange(true)) error = std::current_exception();
@@ -49,8 +50,12 @@ struct Job {
 
 class Pool {
 public:
-  explicit Pool(int helpers) : owner_(process_id()) {
-    for (int i = 0; i < helpers; i++) threads_.emplace_back([this, i] { serve(i + 1); });
+  explicit Pool(int helpers) : owner_(process_id()), helpers_(helpers) {
+    threads_.reserve(helpers);
+    try {
+      for (int i = 0; i < helpers; i++) threads_.emplace_back([this, i] { serve(i + 1); });
+    } catch (const std::system_error &) { // no more threads to be had: those that there are do the work
+    }
   }
   ~Pool() {
     {
@@ -61,7 +66,7 @@ public:
     wake_.notify_all();
     for (auto &thread : threads_) thread.join();
   }
-  bool usable(int helpers) const { return owner_ == process_id() && int(threads_.size()) == helpers; }
+  bool usable(int helpers) const { return owner_ == process_id() && helpers_ == helpers; }
   bool inherited() const { return owner_ != process_id(); }
 
   void run(Job &job) {
@@ -100,6 +105,7 @@ private:
   }
 
   long owner_;
+  int helpers_; // asked for
   std::vector<std::thread> threads_;
   std::mutex lock_;
   std::condition_variable wake_;
@@ -111,7 +117,8 @@ private:
 
 std::atomic<int> wanted{0};
 std::mutex pool_lock; // one parallel loop at a time; a second caller waits or works alone
-std::unique_ptr<Pool> pool;
+// Never destroyed at exit: a forked child has no threads to join, and a sleeping thread does not hold up the exit.
+Pool *pool = nullptr;
 
 } // namespace
 
@@ -130,10 +137,10 @@ void parallel_for(int items, const std::function<void(int, int)> &task) {
   std::unique_lock<std::mutex> hold(pool_lock, std::defer_lock);
   if (helpers > 0 && items > 1 && hold.try_lock()) {
     if (pool && !pool->usable(helpers)) {
-      if (pool->inherited()) (void)pool.release(); // after fork() its threads do not exist: they cannot be joined
-      pool.reset();
+      if (!pool->inherited()) delete pool; // after fork() its threads do not exist: they cannot be joined
+      pool = nullptr;
     }
-    if (!pool) pool = std::make_unique<Pool>(helpers);
+    if (!pool) pool = new Pool(helpers);
     pool->run(job);
   } else {
     job.work(0);

@@ -11,7 +11,8 @@ constexpr int kMaxThreads = 256;
 void set_threads(int count);
 int threads();
 
-// Calls task(item, thread) once for every item in [0, items); thread is in [0, kMaxThreads). Rethrows the first exception.
+// Calls task(item, thread) once for every item in [0, items); thread is in [0, kMaxThreads). Rethrows the first
+// exception.
 void parallel_for(int items, const std::function<void(int item, int thread)> &task);
 
 } // namespace imagegs

@@ -52,10 +52,10 @@ struct TilePlanes {
 
 // A Gaussian's rows in a tile: where its support begins and ends, and the constants of its weights.
 struct Rows {
-  int begin, end;                        // rows, relative to the tile
-  float center[kMaxTileHeight];          // x of t = 0, relative to the tile
-  float exponent[kMaxTileHeight];        // log2 of the weight at t = 0
-  uint8_t first[kMaxTileHeight];         // vectors [first, stop) hold the support
+  int begin, end;                 // rows, relative to the tile
+  float center[kMaxTileHeight];   // x of t = 0, relative to the tile
+  float exponent[kMaxTileHeight]; // log2 of the weight at t = 0
+  uint8_t first[kMaxTileHeight];  // vectors [first, stop) hold the support
   uint8_t stop[kMaxTileHeight];
 };
 
@@ -104,7 +104,8 @@ struct Weigher {
 template <int C> constexpr int channel_count(int channels) { return C > 0 ? C : channels; }
 
 // Adds every Gaussian of the tile to the planes.
-template <int C> void accumulate(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes) {
+template <int C>
+void accumulate(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes) {
   const int channels = channel_count<C>(plan.channels);
   Rows rows;
   Floats color[C > 0 ? C : kMaxChannels];
@@ -177,10 +178,14 @@ struct Buckets {
 };
 
 // Top-K: collects each vector's candidates, finds its threshold, adds those that pass.
-template <int C> void accumulate_top_k(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes, Buckets &buckets) {
+template <int C>
+void accumulate_top_k(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes,
+                      Buckets &buckets) {
   const int channels = channel_count<C>(plan.channels);
   const int64_t begin = plan.bins.first_entry[tile], capacity = plan.bins.first_entry[tile + 1] - begin;
   if (capacity == 0) {
+    std::fill_n(planes.total, rect.pixels(), 0.0f);
+    for (int c = 0; c < channels; c++) std::fill_n(planes.image + planes.plane * c, rect.pixels(), 0.0f);
     std::fill_n(planes.threshold, rect.pixels(), 0.0f);
     std::fill_n(planes.last, rect.pixels(), FLT_MAX);
     return;
@@ -220,7 +225,8 @@ template <int C> void accumulate_top_k(const RenderPlan &plan, const float *colo
             const Floats w = load(values + size_t(i) * kLanes);
             passing = passing + where((w > threshold) | ((w == threshold) & (w > Floats(0.0f))), Floats(1.0f));
           }
-          if (any(passing > Floats(float(plan.top_k)))) last = last_taken(values, positions, count, plan.top_k, threshold);
+          if (any(passing > Floats(float(plan.top_k))))
+            last = last_taken(values, positions, count, plan.top_k, threshold);
         }
         Floats total(0.0f), sums[C > 0 ? C : kMaxChannels];
         for (int c = 0; c < channels; c++) sums[c] = Floats(0.0f);
@@ -252,7 +258,8 @@ void normalize(const RenderPlan &plan, const float *background, const TileRect &
   }
 }
 
-void render_tile(const RenderPlan &plan, const ForwardArrays &arrays, int tile, const TileRect &rect, TilePlanes &planes, Buckets &buckets) {
+void render_tile(const RenderPlan &plan, const ForwardArrays &arrays, int tile, const TileRect &rect,
+                 TilePlanes &planes, Buckets &buckets) {
   const auto with_channels = [&](auto channels) {
     constexpr int C = decltype(channels)::value;
     if (plan.blend == kTopK) return accumulate_top_k<C>(plan, arrays.colors, tile, rect, planes, buckets);
@@ -283,7 +290,8 @@ void get(const TileGrid &grid, const TileRect &rect, const float *picture, float
 
 void put_all(const RenderPlan &plan, const ForwardArrays &arrays, const TileRect &rect, const TilePlanes &planes) {
   const size_t size = size_t(plan.grid.height) * plan.grid.width;
-  for (int c = 0; c < plan.channels; c++) put(plan.grid, rect, planes.image + planes.plane * c, arrays.image + size * c);
+  for (int c = 0; c < plan.channels; c++)
+    put(plan.grid, rect, planes.image + planes.plane * c, arrays.image + size * c);
   if (arrays.total) put(plan.grid, rect, planes.total, arrays.total);
   if (arrays.threshold) {
     put(plan.grid, rect, planes.threshold, arrays.threshold);
@@ -293,7 +301,8 @@ void put_all(const RenderPlan &plan, const ForwardArrays &arrays, const TileRect
 
 void get_all(const RenderPlan &plan, const ForwardArrays &arrays, const TileRect &rect, TilePlanes &planes) {
   const size_t size = size_t(plan.grid.height) * plan.grid.width;
-  for (int c = 0; c < plan.channels; c++) get(plan.grid, rect, arrays.image + size * c, planes.image + planes.plane * c);
+  for (int c = 0; c < plan.channels; c++)
+    get(plan.grid, rect, arrays.image + size * c, planes.image + planes.plane * c);
   get(plan.grid, rect, arrays.total, planes.total);
   if (arrays.threshold) {
     get(plan.grid, rect, arrays.threshold, planes.threshold);
@@ -302,7 +311,8 @@ void get_all(const RenderPlan &plan, const ForwardArrays &arrays, const TileRect
 }
 
 // dL/dI of the tile from the loss, divided by the sum of weights; the loss itself and the background's gradient.
-LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &rect, TilePlanes &planes, float *v_background) {
+LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &rect, TilePlanes &planes,
+                      float *v_background) {
   const TileGrid &grid = plan.grid;
   const size_t size = size_t(grid.height) * grid.width;
   const Floats mean(1.0f / (float(size) * plan.channels)), zero(0.0f), one(1.0f), l1(loss.l1), l2(loss.l2);
@@ -352,7 +362,8 @@ LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &
 
 // Five or six moments and C colour sums of every Gaussian of the tile; inverts accumulate().
 template <int C, bool TopK, bool Widened>
-void gather(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes, float *partials) {
+void gather(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes,
+            float *partials) {
   const int channels = channel_count<C>(plan.channels);
   const bool normalised = plan.blend != kSum;
   Rows rows;
@@ -407,7 +418,8 @@ void gather(const RenderPlan &plan, const float *colors, int tile, const TileRec
   }
 }
 
-void gather_tile(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes, float *partials) {
+void gather_tile(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes,
+                 float *partials) {
   const bool widened = plan.view.step_x > 1.0 || plan.view.step_y > 1.0;
   const auto with_channels = [&](auto channels) {
     constexpr int C = decltype(channels)::value;
@@ -426,9 +438,10 @@ void gather_tile(const RenderPlan &plan, const float *colors, int tile, const Ti
   }
 }
 
-// What each Gaussian is worth: how much the weighted squared error would grow if it were taken away and nothing else moved.
-void weigh_removal(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const Loss &loss, TilePlanes &planes,
-                   float *partials) {
+// What each Gaussian is worth: how much the weighted squared error would grow if it were taken away and nothing else
+// moved.
+void weigh_removal(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const Loss &loss,
+                   TilePlanes &planes, float *partials) {
   const TileGrid &grid = plan.grid;
   const size_t size = size_t(grid.height) * grid.width;
   const int channels = plan.channels;
@@ -506,7 +519,8 @@ void forward(const RenderPlan &plan, const ForwardArrays &arrays) {
   });
 }
 
-void backward(const RenderPlan &plan, const ForwardArrays &arrays, const Loss &loss, bool fused, const BackwardArrays &out) {
+void backward(const RenderPlan &plan, const ForwardArrays &arrays, const Loss &loss, bool fused,
+              const BackwardArrays &out) {
   Scratch scratch(plan);
   parallel_for(plan.grid.count(), [&](int tile, int thread) {
     const TileRect rect = tile_rect(plan.grid, tile);

@@ -1,10 +1,11 @@
-// Rendering, its loss and its gradient on the CPU. One tile is one item of work; a thread keeps a tile's planes in its cache.
+// Rendering, its loss and its gradient on the CPU. One tile is one item of work; a thread keeps a tile's planes in its
+// cache.
 //
-// Forward adds every Gaussian of a tile's list, row by row of its support, to the tile's planes (sum of weights, C sums of
-// weighted colours), then divides. It saves the sum of weights and, for top-K, each pixel's threshold: the K-th largest
-// weight and the last list position that is taken at exactly that weight. Backward recomputes the weights (same code, same
-// bits) and leaves six moments and C colour sums in the slot of each pair of Gaussian and tile; they are added up per
-// Gaussian in slot order, so results do not depend on the number of threads.
+// Forward adds every Gaussian of a tile's list, row by row of its support, to the tile's planes (sum of weights, C sums
+// of weighted colours), then divides. It saves the sum of weights and, for top-K, each pixel's threshold: the K-th
+// largest weight and the last list position that is taken at exactly that weight. Backward recomputes the weights (same
+// code, same bits) and leaves six moments and C colour sums in the slot of each pair of Gaussian and tile; they are
+// added up per Gaussian in slot order, so results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -64,8 +65,8 @@ struct Kernels {
   double (*ssim)(int planes, int height, int width, const float *image, const float *target, const float *weights,
                  float scale, float *v_image);
   // Adam (Kingma and Ba 2015) on flat arrays: see adam.cpp
-  void (*adam)(int64_t count, const float *gradient, float *first, float *second, float beta1, float beta2, float epsilon,
-               float correction1, float correction2, float *update);
+  void (*adam)(int64_t count, const float *gradient, float *first, float *second, float beta1, float beta2,
+               float epsilon, float correction1, float correction2, float *update);
 };
 
 const Kernels &kernels();

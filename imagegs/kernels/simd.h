@@ -1,8 +1,9 @@
 // A float vector of the machine this file is compiled for: AVX-512, AVX2 with FMA, or whatever the compiler makes of a
-// short loop (SSE2, NEON, plain code). Every operation is spelled out, so that two places that compute the same thing get
-// the same bits; build with -ffp-contract=off.
+// short loop (SSE2, NEON, plain code). Every operation is spelled out, so that two places that compute the same thing
+// get the same bits; build with -ffp-contract=off.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -50,11 +51,10 @@ inline Mask operator|(Mask a, Mask b) { return {_mm512_kor(a.m, b.m)}; }
 inline bool any(Mask a) { return a.m != 0; }
 inline Floats where(Mask m, Floats a) { return _mm512_maskz_mov_ps(m.m, a.v); }
 inline float sum(Floats a) { return _mm512_reduce_add_ps(a.v); }
-inline Floats lane_index() {
-  return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
+inline Floats lane_index() { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 inline Floats shift_exponent(Floats mantissa, Floats magic) {
-  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(mantissa.v), _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23)));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_castps_si512(mantissa.v), _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23)));
 }
 
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -94,7 +94,8 @@ inline float sum(Floats a) {
 }
 inline Floats lane_index() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
 inline Floats shift_exponent(Floats mantissa, Floats magic) {
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(mantissa.v), _mm256_slli_epi32(_mm256_castps_si256(magic.v), 23)));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(mantissa.v), _mm256_slli_epi32(_mm256_castps_si256(magic.v), 23)));
 }
 
 #elif defined(__GNUC__) // GCC's and Clang's vectors: SSE2, NEON, or plain code where there is neither
@@ -125,7 +126,9 @@ inline Floats fma(Floats a, Floats b, Floats c) { return a.v * b.v + c.v; }
 inline Floats fnma(Floats a, Floats b, Floats c) { return c.v - a.v * b.v; }
 inline Floats max(Floats a, Floats b) { return a.v > b.v ? a.v : b.v; }
 inline Floats min(Floats a, Floats b) { return a.v < b.v ? a.v : b.v; }
-inline Floats sqrt(Floats a) { return Float4{std::sqrt(a.v[0]), std::sqrt(a.v[1]), std::sqrt(a.v[2]), std::sqrt(a.v[3])}; }
+inline Floats sqrt(Floats a) {
+  return Float4{std::sqrt(a.v[0]), std::sqrt(a.v[1]), std::sqrt(a.v[2]), std::sqrt(a.v[3])};
+}
 inline Mask operator>(Floats a, Floats b) { return {a.v > b.v}; }
 inline Mask operator==(Floats a, Floats b) { return {a.v == b.v}; }
 inline Mask operator<=(Floats a, Floats b) { return {a.v <= b.v}; }
@@ -135,7 +138,9 @@ inline bool any(Mask a) { return (a.m[0] | a.m[1] | a.m[2] | a.m[3]) != 0; }
 inline Floats where(Mask m, Floats a) { return (Float4)(m.m & (Int4)a.v); }
 inline float sum(Floats a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 inline Floats lane_index() { return Float4{0, 1, 2, 3}; }
-inline Floats shift_exponent(Floats mantissa, Floats magic) { return (Float4)((Int4)mantissa.v + ((Int4)magic.v << 23)); }
+inline Floats shift_exponent(Floats mantissa, Floats magic) {
+  return (Float4)((Int4)mantissa.v + ((Int4)magic.v << 23));
+}
 
 #else // any compiler
 
@@ -178,6 +183,20 @@ inline Floats shift_exponent(Floats mantissa, Floats magic) {
 }
 
 #endif
+
+// The first count lanes (all, if there are more); the others read as zero and are not written.
+inline Floats load_first(const float *p, int count) {
+  if (count >= Floats::kLanes) return load(p);
+  float lanes[Floats::kLanes] = {};
+  std::copy_n(p, count, lanes);
+  return load(lanes);
+}
+inline void store_first(float *p, Floats a, int count) {
+  if (count >= Floats::kLanes) return store(p, a);
+  float lanes[Floats::kLanes];
+  store(lanes, a);
+  std::copy_n(lanes, count, p);
+}
 
 // 2^x for x <= 0, relative error below 2e-7; below 2^-126 it stays there. Minimax polynomial of 2^f on [-0.5, 0.5].
 inline Floats exp2(Floats x) {

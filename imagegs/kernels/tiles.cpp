@@ -10,6 +10,9 @@
 namespace imagegs {
 namespace {
 
+constexpr size_t kMaxPairs = std::numeric_limits<int32_t>::max();
+constexpr const char *kTooManyPairs = "too many pairs of Gaussian and tile";
+
 // First and last + 1 integer j with low <= j + 0.5 <= high, within [0, size).
 struct Span {
   int begin, end;
@@ -52,17 +55,25 @@ bool finite_row(const float *row, int count) {
 } // namespace
 
 TileGrid make_grid(int height, int width, int tile_height, int tile_width) {
-  return {height, width, tile_height, tile_width, (height + tile_height - 1) / tile_height,
+  if (height > kMaxSide || width > kMaxSide ||
+      int64_t(height / tile_height + 1) * (width / tile_width + 1) > std::numeric_limits<int32_t>::max())
+    throw std::length_error("the output is too large");
+  return {height,
+          width,
+          tile_height,
+          tile_width,
+          (height + tile_height - 1) / tile_height,
           (width + tile_width - 1) / tile_width};
 }
 
 void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out) {
   const int64_t n = gaussians.count;
+  if (n > int64_t(kMaxPairs)) throw std::length_error("too many Gaussians");
   const int tiles = grid.count();
   // Chunks of consecutive Gaussians; a tile's list joins the chunks in order, so their number does not matter.
   const int chunks = int(std::clamp<int64_t>(n / 256, 1, threads()));
-  std::vector<std::vector<int32_t>> found(chunks);                  // tiles of a chunk's Gaussians, one after another
-  std::vector<std::vector<int64_t>> place(chunks);                  // [tiles] pairs in the chunk, then where they go
+  std::vector<std::vector<int32_t>> found(chunks); // tiles of a chunk's Gaussians, one after another
+  std::vector<std::vector<int64_t>> place(chunks); // [tiles] pairs in the chunk, then where they go
   out.splats.resize(n);
   out.first_slot.assign(n + 1, 0);
   const auto range = [&](int chunk) { return std::pair(n * chunk / chunks, n * (chunk + 1) / chunks); };
@@ -85,13 +96,13 @@ void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &
         }
       });
       out.first_slot[i + 1] = int64_t(mine.size() - before);
+      if (mine.size() > kMaxPairs) throw std::length_error(kTooManyPairs);
     }
   });
 
   // 2. prefix sums: slots by Gaussian, entries by tile and chunk
   for (int64_t i = 0; i < n; i++) out.first_slot[i + 1] += out.first_slot[i];
-  if (out.first_slot[n] > std::numeric_limits<int32_t>::max())
-    throw std::length_error("too many pairs of Gaussian and tile");
+  if (out.first_slot[n] > int64_t(kMaxPairs)) throw std::length_error(kTooManyPairs);
   out.first_entry.resize(size_t(tiles) + 1);
   int64_t total = 0;
   for (int tile = 0; tile < tiles; tile++) {

@@ -8,6 +8,8 @@
 
 namespace imagegs {
 
+constexpr int kMaxSide = 1 << 24; // px; pixel centres are floats
+
 struct TileGrid {
   int height, width;           // output, px
   int tile_height, tile_width; // px
@@ -15,6 +17,7 @@ struct TileGrid {
   int count() const { return rows * columns; }
 };
 
+// Throws std::length_error when the output has more pixels than can be numbered.
 TileGrid make_grid(int height, int width, int tile_height, int tile_width);
 
 // One Gaussian in one tile. Slots number the pairs Gaussian by Gaussian, so that a backward pass can leave each pair's
