@@ -44,7 +44,6 @@ def measure(encoded: Encoded) -> dict[str, Any]:
         "psnr": encoded.psnr,
         **qualities,
         "unavailable": unavailable,
-        "fit_psnr": fit.psnr,
         "steps": fit.steps,
         "seconds": fit.seconds,
         "settings": dataclasses.asdict(fit.config),
@@ -67,7 +66,6 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("PSNR", f"{figures['psnr']:.2f} dB"),
         ("SSIM", quality("ssim")),
         ("MS-SSIM", quality("ms_ssim")),
-        ("PSNR before quantisation", f"{figures['fit_psnr']:.2f} dB"),
         ("fit", f"{figures['steps']:,} steps in {figures['seconds']:.1f} s"),
     ]
 

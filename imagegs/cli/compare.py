@@ -61,9 +61,8 @@ def _reasons(comparison: Comparison) -> list[str]:
     """Why figures are absent, each reason once."""
     from ..metrics import Missing
 
-    scores = [(title, getattr(plane, name)) for name, title in SCORES.items() for plane in comparison.planes]
-    reasons = [f"{title} is not measured: {score.reason}" for title, score in scores if isinstance(score, Missing)]
-    return list(dict.fromkeys(reasons))
+    scores = [getattr(plane, name) for name in SCORES for plane in comparison.planes]
+    return list(dict.fromkeys(f"not measured: {score.reason}" for score in scores if isinstance(score, Missing)))
 
 
 def _decibels(value: float | None) -> str:
