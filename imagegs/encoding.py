@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 
 from .codec import BitWidths, parse, write_file
 from .decoding import decode
-from .errors import ConfigError
 from .fitting.config import make_config
 from .fitting.fit import FitResult, Progress, check_device, run
+from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
 from .image import Picture, as_picture
 from .kernels import native
@@ -66,7 +65,8 @@ def encode(
     """Fit Gaussians to a picture under rounding and code them.
 
     Args:
-        source: a path (a folder is a texture stack), a Pillow image, a ``Picture``, or floats in [0, 1], [C, H, W] or [H, W].
+        source: a path (a folder is a texture stack), a Pillow image, a ``Picture``, or floats in [0, 1] of shape
+            [C, H, W] or [H, W].
         gaussians: how many; by default one for every 64 pixels.
         preset: ``fast``, ``balanced`` or ``best``.
         profile: ``image-gs`` or ``gaussian-image`` to follow those methods.
@@ -89,8 +89,6 @@ def encode(
     bits = bits or BitWidths()
     size = picture.height, picture.width
     config = make_config(size, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
-    if config.bits is not None and config.bits != bits:
-        raise ConfigError(f"bits: expected {bits}, found {config.bits} among the settings")
     with native.threads(threads):
         fitted = run(
             picture.pixels,
@@ -104,6 +102,6 @@ def encode(
         )
         data = write_file(fitted.gaussians, bits=bits, info=picture.info)
         decoded = decode(data).pixels
-    error = float(np.mean((np.clip(decoded, 0, 1) - picture.pixels) ** 2, dtype=np.float64))
-    psnr = math.inf if error == 0 else -10 * math.log10(error)
+    difference = decoded - picture.pixels
+    psnr = to_psnr(float(np.mean(np.square(difference, out=difference), dtype=np.float64)))
     return Encoded(data, parse(data).gaussians, decoded, picture, fitted, psnr)

@@ -3,9 +3,9 @@
 Coordinates: x points right, y points down, in pixels of the canvas; the pixel in column j and row i has its centre at
 (j + 0.5, i + 0.5). A rotation of θ radians turns the first axis from +x towards +y.
 
-A Gaussian's weight at a point p is ``w = max(exp(-d²/2) - exp(-r²/2), 0)`` with ``d² = (p-μ)ᵀ R S⁻² Rᵀ (p-μ)``, so that its
-support is an ellipse of r standard deviations, whatever tiles a device uses. Blends (Image-GS, arXiv 2407.01866, and
-GaussianImage, arXiv 2403.08551):
+A Gaussian's weight at a point p is ``w = max(exp(-d²/2) - exp(-r²/2), 0)`` with ``d² = (p-μ)ᵀ R S⁻² Rᵀ (p-μ)``, so
+that its support is an ellipse of r standard deviations, whatever tiles a device uses. Blends (Image-GS, arXiv
+2407.01866, and GaussianImage, arXiv 2403.08551):
 
 - ``normalized``: I = (Σ w c + ε b) / (Σ w + ε) over every Gaussian in reach, b the background colour
 - ``topk``: the same over the K largest weights; equal weights are taken in the order of their indices
@@ -57,7 +57,7 @@ class Gaussians2D:
     colors: FloatArray
     height: int
     width: int
-    background: FloatArray = field(default=None)  # type: ignore[assignment, arg-type]
+    background: FloatArray = field(default=None)  # type: ignore[arg-type]
     blend: Blend = "normalized"
     top_k: int = 10
 
@@ -114,7 +114,9 @@ def _floats(name: str, value: Any, shape: tuple[int | None, ...]) -> FloatArray:
         array = np.array(source, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: expected an array of numbers, found {type(value).__name__}") from error
-    if array.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, array.shape, strict=True)
+    ):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ShapeError(f"{name}: expected shape [{wanted}], found {list(array.shape)}")
     finite = np.isfinite(array)

@@ -38,16 +38,17 @@ def render(
     Raises:
         ShapeError: a size or region that is not positive and finite, or too large.
     """
-    x, y, w, h = (0.0, 0.0, float(gaussians.width), float(gaussians.height)) if region is None else map(float, region)
-    if not all(math.isfinite(value) for value in (x, y, w, h)) or w <= 0 or h <= 0:
+    region = (0.0, 0.0, float(gaussians.width), float(gaussians.height)) if region is None else region
+    if len(region) != 4 or not all(math.isfinite(value) for value in region) or min(region[2:]) <= 0:
         raise ShapeError(f"region: expected finite x, y and positive width, height, found {region}")
-    if height is None:
-        height = max(1, round(h if width is None else h * width / w))
-    if width is None:
-        width = max(1, round(w * height / h))
+    x, y, w, h = region
     for name, side in (("height", height), ("width", width)):
-        if isinstance(side, bool) or not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
-            raise ShapeError(f"{name}: expected an integer from 1 to {MAX_SIDE}, found {side!r}")
+        if side is not None:
+            _check_side(name, side)
+    if height is None:
+        height = _nearest_side("height", h if width is None else h * width / w)
+    if width is None:
+        width = _nearest_side("width", w * height / h)
     rasterizer = native.Rasterizer()
     with native.threads(threads):
         rasterizer.prepare(
@@ -61,3 +62,14 @@ def render(
             gaussians.top_k,
         )
         return rasterizer.forward(gaussians.background)
+
+
+def _check_side(name: str, side: int) -> None:
+    if isinstance(side, bool) or not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
+        raise ShapeError(f"{name}: expected an integer from 1 to {MAX_SIDE}, found {side!r}")
+
+
+def _nearest_side(name: str, length: float) -> int:
+    side = max(1, round(min(length, 2.0 * MAX_SIDE)))  # capped first, since it may be infinite
+    _check_side(name, side)
+    return side

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..codec.quantization import BitWidths, Grid
 from ..errors import ConfigError
 from ..files import atomic_write
 from .config import FitConfig
@@ -24,11 +25,16 @@ VERSION = 1
 _NUMBERS = ("step", "at", "halved", "seconds", "started_with", "best_loss", "held", "history", "added_at")
 
 
+_GRID = ("position", "scale", "color")
+
+
 def fingerprint(config: FitConfig, *arrays: Any) -> str:
     """What makes a fit this fit: its settings and pictures."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for array in arrays:
-        digest.update(b"none" if array is None else str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(str(None if array is None else array.shape).encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -42,12 +48,15 @@ def write(path: Path, identity: str, state: State) -> None:
     if state.best is not None:
         arrays |= {f"best.{i}": array for i, array in enumerate(state.best.arrays())}
     arrays |= {f"moments.{name}": array for name, array in state.optimizer.moments.items()}
+    if state.grid is not None:
+        arrays |= {f"grid.{name}": getattr(state.grid, name) for name in _GRID}
     values = {name: getattr(state, name) for name in _NUMBERS}
     record = {
         "version": VERSION,
         "fingerprint": identity,
         "rng": state.rng.bit_generator.state,
         "plateau": asdict(state.plateau),
+        "bits": None if state.grid is None else asdict(state.grid.bits),
         "values": values,
     }
     buffer = io.BytesIO()
@@ -75,6 +84,8 @@ def read(path: Path, identity: str, state: State) -> State:
         state.model = Gaussians(*(arrays[f"model.{i}"] for i in range(4)))
         if "best.0" in arrays:
             state.best = Gaussians(*(arrays[f"best.{i}"] for i in range(4)))
+        if record["bits"] is not None:
+            state.grid = Grid(BitWidths(**record["bits"]), *(arrays[f"grid.{name}"] for name in _GRID))
         state.optimizer.moments = {name: arrays[f"moments.{name}"] for name in state.optimizer.moments}
         state.rng.bit_generator.state = record["rng"]
         for name, value in record["plateau"].items():

@@ -45,6 +45,11 @@ class Rates:
     rotation: float = 0.06
     color: float = 0.02
 
+    def __post_init__(self) -> None:
+        rates = (self.position, self.scale, self.rotation, self.color)
+        if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+            raise ConfigError(f"rates: expected finite numbers, none negative, found {rates}")
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -64,7 +69,8 @@ class FitConfig:
         start_scale: first standard deviation in pixels; None takes it from the local density.
         scale_per_spacing: first standard deviation in units of the local spacing of Gaussians.
         add_at: steps after which equal shares of the missing Gaussians are added.
-        relocate: share of the Gaussians that moves at a time from where they are worth least to where the error is high.
+        relocate: share of the Gaussians that moves at a time, from where they are worth least to where the error is
+            high.
         relocate_every: steps between that.
         relocate_until: share of the steps after which nothing moves any more.
         error_power: new Gaussians go where the squared error to this power is high.
@@ -134,6 +140,9 @@ class FitConfig:
             "patience": (_whole(self.patience, 0), "an integer of at least 0"),
             "seed": (_whole(self.seed, 0), "an integer of at least 0"),
             "start_scale": (self.start_scale is None or 0 < self.start_scale < 1e6, "a positive number of pixels"),
+            "scale_per_spacing": (0 < self.scale_per_spacing < 1e6, "a positive number"),
+            "add_at": (all(_whole(at, 1) and at <= self.steps for at in self.add_at), f"steps from 1 to {self.steps}"),
+            "epsilon": (0 <= self.epsilon < math.inf, "a number of at least 0"),
             "error_power": (0 <= self.error_power <= 10, "a number from 0 to 10"),
             "decay": (1 <= self.decay < math.inf, "a number of at least 1"),
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
@@ -195,7 +204,7 @@ def make_config(
     else:
         raise ConfigError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
     config = replace(config, **overrides)
-    if profile is None and "add_at" not in overrides:
+    if config.start_fraction < 1 and "add_at" not in overrides:
         config = replace(config, add_at=spread_additions(config.steps))
     return config
 
@@ -206,7 +215,8 @@ def spread_additions(steps: int, count: int = 4, until: float = 0.5) -> tuple[in
 
 
 def _image_gs(gaussians: int) -> FitConfig:
-    # arXiv 2407.01866 and the released defaults; right gradients and centred pixels are kept
+    # arXiv 2407.01866 and the released defaults; right gradients and centred pixels are kept. Gaussians are added after
+    # 500, 1000, 1500 and 2000 of the 5000 steps, earlier if there are fewer
     return FitConfig(
         gaussians,
         steps=5000,
@@ -215,7 +225,6 @@ def _image_gs(gaussians: int) -> FitConfig:
         shape="inverse-scale",
         init="gradient",
         start_scale=5.0,
-        add_at=(500, 1000, 1500, 2000),
         relocate=0.0,
         error_power=1.0,
         grow_color="residual",

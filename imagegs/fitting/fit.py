@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from ..codec.quantization import choose_grid, round_to_grid
-from ..errors import ConfigError, DeviceError, ShapeError
-from ..gaussians import Gaussians2D
+from ..codec.quantization import Grid, choose_grid, round_to_grid
+from ..errors import ConfigError, DeviceError
+from ..gaussians import FloatArray, Gaussians2D
 from ..image import as_picture
 from ..kernels import native
 from . import checkpoints
 from .config import FitConfig, make_config
 from .growth import error_density, grow, least_worth, relocation_count
-from .initialization import Density, FloatArray, Gaussians, draw_pixels, spawn, start_density
+from .initialization import Density, Gaussians, draw_pixels, spawn, start_density
+from .interruption import held_back
 from .losses import Evaluation, evaluate, prepare, solve_colors
 from .operators import Operator, evaluate_through
 from .optimizer import Optimizer, make_optimizer
@@ -35,6 +36,8 @@ from .targets import Structure, Target, analyze, make_target
 
 FINISHED_PSNR = 100.0
 """A fit that is this good stops, dB."""
+COARSE_SIDE = 64
+"""Pictures with a shorter side are never fitted at half size, pixels."""
 GRID_EVERY = 20
 """Steps between looks at the range of the values, while rounding."""
 
@@ -106,7 +109,8 @@ class State:
     best: Gaussians | None = None
     best_loss: float = math.inf
     plateau: Plateau = field(default_factory=Plateau)
-    held: tuple[int, float] = (0, -1.0)  # step and PSNR of the last gain while the rates are held
+    grid: Grid | None = None  # what the forward pass rounds to
+    held: tuple[int, float] = (0, -math.inf)  # step and PSNR of the last gain while the rates are held
     history: list[tuple[int, float, float, int]] = field(default_factory=list)
     added_at: list[int] = field(default_factory=list)
 
@@ -122,6 +126,7 @@ class Scene:
 
     @staticmethod
     def of(target: Target, config: FitConfig) -> Scene:
+        """What follows from a picture for a fit with these settings."""
         structure = analyze(target.pixels)
         background = target.pixels.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
         return Scene(target, structure, start_density(target, structure, config), background)
@@ -142,8 +147,8 @@ def run(
 ) -> FitResult:
     """Fit Gaussians to a picture.
 
-    Source: Image-GS (arXiv 2407.01866) with error-guided growth; differing from it: Adam in each Gaussian's own frame with
-    quickly forgetting moments, and relocation by exact removal cost.
+    Source: Image-GS (arXiv 2407.01866) with error-guided growth; differing from it: Adam in each Gaussian's own frame
+    with quickly forgetting moments, and relocation by exact removal cost.
 
     Args:
         target: [C, H, W]; what the render, or the operator's result, is to equal.
@@ -151,8 +156,9 @@ def run(
         importance: [H, W], not negative: more of it, more Gaussians, at the start and later.
         weights: [H, W], not negative: of the loss at each of the target's pixels.
         operator: D in target = D(render), see ``operators.Operator``; then ``guide`` is needed if D changes the size.
-        guide: [C, H, W]; a first guess of the picture: its size is the canvas, its edges and colours set the start.
-        on_step: called after every step.
+        guide: [C, H, W]; with an operator, a first guess of the picture: its size is the canvas, its edges and colours
+            set the start.
+        on_step: called after every step; may raise ``KeyboardInterrupt`` to stop the fit.
         checkpoint: where the state is kept when the fit is interrupted (Ctrl-C).
         resume: such a state to go on from; the picture and settings must be the same.
         device: ``auto`` or ``cpu``.
@@ -166,8 +172,8 @@ def run(
     check_device(device)
     observed = make_target(target, weights, importance if guide is None else None)
     canvas = observed if guide is None else make_target(guide, None, importance)
-    if operator is None and guide is not None and canvas.size != observed.size:
-        raise ShapeError(f"guide: expected the picture's size {list(observed.size)}, found {list(canvas.size)}")
+    if operator is None and guide is not None:
+        raise ConfigError("guide: expected an operator with it, found none")
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
@@ -175,13 +181,16 @@ def run(
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     try:
         while not loop.finished(state):
-            loop.advance(state, on_step)
+            with held_back():
+                progress = loop.advance(state)
+            if on_step is not None:
+                on_step(progress)
+        return loop.finish(state)
     except KeyboardInterrupt as stop:
         if checkpoint is None:
             raise
         checkpoints.write(checkpoint, loop.fingerprint, state)
         raise Interrupted(checkpoint) from stop
-    return loop.finish(state)
 
 
 def check_device(device: str) -> None:
@@ -200,13 +209,19 @@ class _Loop:
     def __init__(self, canvas: Target, observed: Target, config: FitConfig, operator: Operator | None) -> None:
         self.config, self.operator, self.observed = config, operator, observed
         self.scene = Scene.of(canvas, config)
-        coarse = config.coarse > 0 and operator is None and min(canvas.size) >= 64
-        self.coarse_scene = Scene.of(canvas.halved(), config) if coarse else None
+        coarse = config.coarse > 0 and operator is None and min(canvas.size) >= COARSE_SIDE
+        half = canvas.halved() if coarse else None
+        enough = half is not None and config.gaussians <= half.size[0] * half.size[1]
+        self.coarse_scene = Scene.of(half, config) if half is not None and enough else None
         self.rasterizer = native.Rasterizer()
-        self.fingerprint = checkpoints.fingerprint(
-            config, observed.pixels, canvas.pixels, observed.weights, canvas.importance
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and pictures; the operator, a function, is left out."""
+        guide = None if self.operator is None else self.scene.target.pixels
+        return checkpoints.fingerprint(
+            self.config, self.observed.pixels, guide, self.observed.weights, self.scene.target.importance
         )
-        self._rounding: Any = None
 
     def empty(self) -> State:
         """A state with no Gaussians, for a checkpoint to fill."""
@@ -240,13 +255,13 @@ class _Loop:
         complete = len(state.model) >= self.config.gaussians or not self.config.add_at
         return bool(complete and state.history and state.history[-1][2] >= FINISHED_PSNR)
 
-    def advance(self, state: State, on_step: Callable[[Progress], None] | None) -> None:
-        """One step. An interruption takes effect between steps, so that the state is always whole."""
+    def advance(self, state: State) -> Progress:
+        """One step."""
         began = time.perf_counter()
         config = self.config
         if state.halved and state.at >= config.coarse * config.steps:
             self._refine(state)
-        evaluation, error = self._evaluate(state)
+        evaluation, seen = self._evaluate(state)
         if self._settled(state) and evaluation.loss < state.best_loss:
             state.best_loss, state.best = evaluation.loss, state.model.copy()
         factor = rate_factor(config, state.at + 1, state.plateau)
@@ -254,7 +269,7 @@ class _Loop:
         state.step += 1
         state.at += 1
         if state.step in config.add_at:
-            self._add(state, error)
+            self._add(state, seen)
         elif self._moves(state):
             self._relocate(state)
         self._watch(state, evaluation)
@@ -262,31 +277,23 @@ class _Loop:
         every = max(1, config.steps // 200)
         if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
             state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
-        if on_step is not None:
-            total = state.step + config.steps - state.at
-            on_step(Progress(state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds))
+        total = state.step + config.steps - state.at
+        return Progress(state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds)
 
     def finish(self, state: State) -> FitResult:
-        """The best state, its colours solved if that helps."""
+        """The best state, its colours solved if that helps; the state stays as it is."""
         began = time.perf_counter()
-        if state.halved:
-            self._refine(state)
-        candidates = [state.model] + ([] if state.best is None else [state.best])
+        config = self.config
+        candidates = [state.model.resized(2.0) if state.halved else state.model]
+        candidates += [] if state.best is None else [state.best]
         losses = [self._loss_of(model) for model in candidates]
         best = candidates[int(np.argmin(losses))]
-        if (
-            self.config.color_solve
-            and self.operator is None
-            and self.config.loss.l1 == 0
-            and self.config.loss.ssim == 0
-        ):
+        if config.color_solve and self.operator is None and config.loss.l1 == 0 and config.loss.ssim == 0:
             best = self._solved(best, min(losses))
-        state.seconds += time.perf_counter() - began
-        evaluation = self._evaluate_model(self._rounded(best))[0]
-        gaussians = self._gaussians(best)
-        psnr = evaluation.psnr
-        state.history.append((state.step, state.seconds, psnr, len(best)))
-        return FitResult(gaussians, psnr, state.history, state.step, state.seconds, self.config, state.added_at)
+        psnr = self._evaluate_model(self._rounded(best))[0].psnr
+        seconds = state.seconds + time.perf_counter() - began
+        history = [*state.history, (state.step, seconds, psnr, len(best))]
+        return FitResult(self._gaussians(best), psnr, history, state.step, seconds, config, state.added_at)
 
     def _gaussians(self, model: Gaussians) -> Gaussians2D:
         height, width = self.scene.target.size
@@ -306,9 +313,9 @@ class _Loop:
         model = state.model
         if config.bits is not None and state.at >= config.quantize_from * config.steps and not state.halved:
             whole = self._gaussians(model)
-            if self._rounding is None or state.step % GRID_EVERY == 0:
-                self._rounding = choose_grid(whole, config.bits)
-            back = round_to_grid(whole, self._rounding)
+            if state.grid is None or state.step % GRID_EVERY == 0:
+                state.grid = choose_grid(whole, config.bits)
+            back = round_to_grid(whole, state.grid)
             model = Gaussians(back.means, back.scales, back.rotations, back.colors)
         return self._evaluate_model(model, self.scene_of(state))
 
@@ -383,7 +390,8 @@ class _Loop:
         """The schedules that listen to the quality."""
         config = self.config
         if config.schedule == "plateau" and len(state.model) >= config.gaussians and state.step % CHECK_EVERY == 0:
-            similarity = native.ssim(self.rasterizer.image, self.scene.target.pixels) / self.scene.target.pixels.size
+            pixels = self.scene_of(state).target.pixels
+            similarity = native.ssim(self.rasterizer.image, pixels) / pixels.size
             state.plateau.see(evaluation.psnr, similarity)
         holding = config.schedule == "hold" and state.at < config.hold * config.steps
         if not (config.patience and holding and len(state.model) >= config.gaussians):
@@ -397,6 +405,7 @@ class _Loop:
         """From half size to the whole."""
         state.halved = False
         state.model = state.model.resized(2.0)
+        state.held = state.step, -math.inf
 
 
 def fit(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
+from ..gaussians import FloatArray
 from ..kernels import native
 from .config import FitConfig
-from .initialization import Density, FloatArray, Gaussians, draw_pixels, normalize, spawn
+from .initialization import Density, Gaussians, draw_pixels, normalize, spawn
 from .targets import Structure, Target
 
 BLUR_SIDE = 400
@@ -15,7 +20,7 @@ BLUR_SIDE = 400
 
 
 def error_density(image: FloatArray, target: Target, config: FitConfig) -> Density:
-    """Probability of a new Gaussian at every pixel [H, W]: its squared error to some power, by weight and importance."""
+    """Probability of a new Gaussian at every pixel [H, W]: squared error to some power, by weight and importance."""
     difference = image - target.pixels
     error = np.einsum("chw,chw->hw", difference, difference, dtype=np.float64) / len(image)
     if target.weights is not None:
@@ -37,10 +42,24 @@ def grow(
 
     ``start`` is the expected number of first Gaussians at every pixel [H, W].
     """
+    colors = None
+    if config.grow_color == "residual":
+        target = replace(target, pixels=blurred(target.pixels))
+        image = np.clip(image, 0, 1)
+        colors = target.pixels - image
     density = error_density(image, target, config)
     pixels = draw_pixels(density, count, rng)
-    colors = target.pixels - image if config.grow_color == "residual" else None
     return spawn(pixels, start + density * len(pixels), target, structure, config, colors)
+
+
+def blurred(pixels: FloatArray) -> FloatArray:
+    """[C, H, W] as official Image-GS sees it when it adds Gaussians: small pictures as they are, others smoothed."""
+    side = int(math.sqrt(pixels.shape[1] * pixels.shape[2])) // BLUR_SIDE
+    if side == 0:
+        return pixels
+    radius = max(1, side // 2)
+    sigma = 0.15 * (2 * radius + 1) + 0.35  # what torchvision takes for a window of this side
+    return np.asarray(gaussian_filter(pixels, sigma, radius=radius, axes=(1, 2)), dtype=np.float32)
 
 
 def least_worth(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..gaussians import FloatArray
 from .config import FitConfig
-from .targets import FloatArray, Structure, Target
+from .targets import Structure, Target
 
 Density = npt.NDArray[np.float64]
 
@@ -114,10 +115,10 @@ def spawn(
         scale = np.full(len(pixels), config.start_scale)
     else:
         scale = np.maximum(config.scale_per_spacing / np.sqrt(per_pixel.ravel()[pixels]), SMALLEST_START)
-    elongation, direction = np.ones(len(pixels)), np.zeros(len(pixels), np.float32)
+    elongation, direction = np.ones(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
     if config.init == "structure":
         elongation, direction = structure.elongation.ravel()[pixels], structure.direction.ravel()[pixels]
     scales = np.stack([scale / elongation, scale * elongation], axis=1).astype(np.float32)
     source = target.pixels if colors is None else colors
     chosen = source.reshape(len(source), -1)[:, pixels].T
-    return Gaussians(means, scales, direction.astype(np.float32), np.ascontiguousarray(chosen, dtype=np.float32))
+    return Gaussians(means, scales, direction, np.ascontiguousarray(chosen, dtype=np.float32))

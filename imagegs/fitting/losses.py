@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..gaussians import FloatArray
 from ..kernels import native
 from .config import Loss
-from .initialization import FloatArray, Gaussians
+from .initialization import Gaussians
 from .targets import Target
 
 
@@ -44,7 +45,7 @@ def prepare(rasterizer: native.Rasterizer, model: Gaussians, size: tuple[int, in
 
 
 def evaluate(rasterizer: native.Rasterizer, background: FloatArray, target: Target, loss: Loss) -> Evaluation:
-    """Renders prepared Gaussians and differentiates their loss; fused tile by tile unless SSIM needs the whole picture."""
+    """Renders prepared Gaussians and differentiates their loss; tile by tile unless SSIM needs the whole picture."""
     pixels, count = target.pixels, target.pixels.size
     if loss.ssim == 0:
         found = rasterizer.backward(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ConfigError, ShapeError
+from ..gaussians import FloatArray
 from ..kernels import native
 from .config import Loss
-from .initialization import FloatArray
 from .losses import Evaluation
 from .targets import Target
 
@@ -28,7 +28,8 @@ def evaluate_through(
         The evaluation, its squared error that of D(render); and the loss's gradient in the render [C, H, W].
 
     Raises:
-        ShapeError: the operator's result has another shape than the observation.
+        ConfigError: the operator's result is no tensor, or has no gradient.
+        ShapeError: it has another shape than the observation.
     """
     import torch
 
@@ -38,6 +39,8 @@ def evaluate_through(
     reference = importlib.import_module("imagegs.kernels.reference")
     image = torch.from_numpy(rasterizer.forward(background, keep=True).copy()).requires_grad_()
     seen = operator(image)
+    if not isinstance(seen, torch.Tensor) or not seen.requires_grad:
+        raise ConfigError(f"operator: expected a tensor computed from the render by torch, found {type(seen).__name__}")
     if tuple(seen.shape) != observed.pixels.shape:
         raise ShapeError(
             f"operator: expected a result of shape {list(observed.pixels.shape)}, found {list(seen.shape)}"
@@ -46,7 +49,7 @@ def evaluate_through(
     weights = None if observed.weights is None else torch.from_numpy(observed.weights)
     value = reference.pointwise_loss(seen, wanted, weights, loss.l1, loss.l2)
     if loss.ssim > 0:
-        value = value + loss.ssim * (1 - ssim(seen, wanted))
+        value = value + loss.ssim * (1 - ssim(seen, wanted, weights))
     v_image = np.ascontiguousarray(torch.autograd.grad(value, image)[0].numpy(), dtype=np.float32)
     error = float((seen.detach().clamp(0, 1) - wanted).double().square().mean())
     found = rasterizer.backward(background, v_image=v_image)

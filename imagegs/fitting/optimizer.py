@@ -1,7 +1,8 @@
 """What moves the Gaussians: Adam in their own frames, and the published methods' optimisers on their own parameters.
 
-Gradients come in the local frame (``native.Gradients.local``): u, v, log s1, log s2, rotation. ``LocalAdam`` steps there, so
-that a step means the same for every Gaussian, whatever its size and shape. The other two change variables first.
+Gradients come in the local frame (``native.Gradients.local``): u, v, log s1, log s2, rotation. ``LocalAdam`` steps
+there, so that a step means the same for every Gaussian, whatever its size and shape. The other two change variables
+first.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..gaussians import FloatArray
 from ..kernels import native
 from .config import FitConfig
-from .initialization import FloatArray, Gaussians
+from .initialization import Gaussians
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.3, 0.5
 """Bounds of the scales: pixels, and the share of the picture's longer side."""
@@ -128,12 +130,11 @@ class InverseScaleAdam(_Moments):
 class GaussianImageAdan(_Moments):
     """GaussianImage: Adan (Xie et al., arXiv 2208.06677) on tanh positions, shape and colours at one rate.
 
-    The shape is a lower-triangular factor with 0.5 added to its diagonal, or two scales with 0.5 added and an angle that
-    is 2π sigmoid of its parameter.
+    The shape is a lower-triangular factor, or two scales and an angle that is 2π sigmoid of its value. GaussianImage
+    adds an offset of 0.5 to scales and diagonals, which changes where a fit starts, not how it moves: it is left out.
     """
 
     THIRD_BETA = 0.99
-    OFFSET = 0.5
 
     def __init__(self, model: Gaussians, config: FitConfig, size: tuple[int, int]) -> None:
         n, channels = model.colors.shape
@@ -149,20 +150,20 @@ class GaussianImageAdan(_Moments):
         v_means, v_scales, v_rotations = canvas_gradient(model, gradients.local)
         v_latent = v_means * (1 - inside**2) * self._unit / 2
         if self._config.shape == "cholesky":
-            factor_of, v_shape = _cholesky(model), _cholesky_gradient(model, gradients.local)
-            shape = factor_of - [self.OFFSET, 0, self.OFFSET]
+            shape, v_shape = _cholesky(model), _cholesky_gradient(model, gradients.local)
         else:
-            turn = np.clip(np.mod(model.rotations, 2 * np.pi) / (2 * np.pi), 1e-4, 1 - 1e-4)
-            shape = np.column_stack([model.scales - self.OFFSET, np.log(turn / (1 - turn))])
+            # of the angles that mean the same ellipse, the one for which the sigmoid is steep
+            turn = (np.mod(model.rotations - np.pi / 2, np.pi) + np.pi / 2) / (2 * np.pi)
+            shape = np.column_stack([model.scales, np.log(turn / (1 - turn))])
             v_shape = np.column_stack([v_scales, v_rotations * 2 * np.pi * turn * (1 - turn)])
         gradient = np.concatenate([v_latent, v_shape, gradients.colors], axis=1).astype(np.float32)
         update = np.float32(self._config.rates.position * factor) * self._adan(gradient)
         model.means[:] = (np.tanh(latent - update[:, :2]) + 1) / 2 * self._unit
         shape = shape - update[:, 2:5]
         if self._config.shape == "cholesky":
-            model.scales[:], model.rotations[:] = _from_cholesky(shape + [self.OFFSET, 0, self.OFFSET])
+            model.scales[:], model.rotations[:] = _from_cholesky(shape)
         else:
-            model.scales[:] = np.abs(shape[:, :2] + self.OFFSET)
+            model.scales[:] = np.abs(shape[:, :2])
             model.rotations[:] = 2 * np.pi / (1 + np.exp(-shape[:, 2]))
         np.clip(model.scales, *self._bounds, out=model.scales)
         model.colors -= update[:, 5:]

@@ -21,7 +21,7 @@ def _array(tensor: Tensor) -> native.FloatArray:
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means: Tensor,
         scales: Tensor,
@@ -41,7 +41,7 @@ class _Rasterize(torch.autograd.Function):
         return torch.from_numpy(image.copy())
 
     @staticmethod
-    def backward(ctx: Any, v_image: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, v_image: Tensor) -> Any:
         means, scales, rotations, colors, background = ctx.arrays
         found = ctx.rasterizer.backward(background, v_image=_array(v_image))
         v_means, v_scales, v_rotations = canvas_gradient(Gaussians(means, scales, rotations, colors), found.local)
@@ -62,8 +62,8 @@ def rasterize(
 ) -> Tensor:
     """Blend the Gaussians at every pixel centre, differentiably.
 
-    Source: Image-GS, arXiv 2407.01866; see ``imagegs.gaussians`` for the weights and blends. Gradients of means, scales and
-    rotations are those at fixed choice of the K largest weights.
+    Source: Image-GS, arXiv 2407.01866; see ``imagegs.gaussians`` for the weights and blends. Gradients of means, scales
+    and rotations are those at fixed choice of the K largest weights.
 
     Args:
         means: [N, 2] canvas pixels.
@@ -87,31 +87,38 @@ def rasterize(
     for (name, shape), tensor in zip(wanted.items(), (means, scales, rotations, colors, background), strict=True):
         if tuple(tensor.shape) != shape:
             raise ShapeError(f"{name}: expected shape {list(shape)}, found {list(tensor.shape)}")
-    image: Tensor = _Rasterize.apply(means, scales, rotations, colors, background, size, viewport, blend, top_k)  # type: ignore[no-untyped-call]
+    image: Tensor = _Rasterize.apply(means, scales, rotations, colors, background, size, viewport, blend, top_k)
     return image
 
 
 class _Similarity(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
-        arrays = _array(image), _array(target)
+    def forward(ctx: Any, image: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        arrays = _array(image), _array(target), None if weights is None else _array(weights)
         v_image = np.zeros_like(arrays[0])
         total = native.ssim(*arrays, scale=1 / v_image.size, v_image=v_image)
         ctx.save_for_backward(torch.from_numpy(v_image))
         return torch.tensor(total / v_image.size)
 
     @staticmethod
-    def backward(ctx: Any, v_similarity: Tensor) -> Any:  # type: ignore[override]
-        return v_similarity * ctx.saved_tensors[0], None
+    def backward(ctx: Any, v_similarity: Tensor) -> Any:
+        return v_similarity * ctx.saved_tensors[0], None, None
 
 
-def ssim(image: Tensor, target: Tensor) -> Tensor:
+def ssim(image: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean structural similarity of [C, H, W] images (Wang et al. 2004), zeros outside; differentiable in ``image``.
 
+    Args:
+        image: [C, H, W].
+        target: the same shape.
+        weights: [H, W] of the pixels; None for ones.
+
     Raises:
-        ShapeError: the images differ in shape.
+        ShapeError: the shapes disagree.
     """
     if image.dim() != 3 or image.shape != target.shape:
         raise ShapeError(f"target: expected the image's shape {list(image.shape)}, found {list(target.shape)}")
-    similarity: Tensor = _Similarity.apply(image, target)  # type: ignore[no-untyped-call]
+    if weights is not None and weights.shape != image.shape[1:]:
+        raise ShapeError(f"weights: expected the image's size {list(image.shape[1:])}, found {list(weights.shape)}")
+    similarity: Tensor = _Similarity.apply(image, target, weights)
     return similarity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .config import FitConfig
@@ -18,22 +19,20 @@ HALVE_EVERY = 20_000
 class Plateau:
     """State of the official Image-GS schedule."""
 
-    best_psnr: float = -1.0
-    best_ssim: float = -1.0
+    best_psnr: float = -math.inf
+    best_ssim: float = -math.inf
     since: int = 0
     decays: int = 0
 
-    def see(self, psnr: float, ssim: float) -> bool:
-        """Takes in a check; whether the fit should stop."""
+    def see(self, psnr: float, ssim: float) -> None:
+        """Takes in a check; the fit should stop at the second decay."""
         if psnr > self.best_psnr + PLATEAU_PSNR and ssim > self.best_ssim + PLATEAU_SSIM:
             self.best_psnr, self.best_ssim, self.since = psnr, ssim, 0
-            return False
+            return
         self.since += CHECK_EVERY
-        if self.since < CHECK_PATIENCE:
-            return False
-        self.since = 0
-        self.decays += 1
-        return self.decays > 1
+        if self.since >= CHECK_PATIENCE:
+            self.since = 0
+            self.decays += 1
 
 
 def rate_factor(config: FitConfig, step: int, plateau: Plateau) -> float:

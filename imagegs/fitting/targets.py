@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from ..errors import ShapeError
-
-FloatArray = npt.NDArray[np.float32]
+from ..gaussians import MAX_CHANNELS, FloatArray
 
 STRUCTURE_SIGMA = 1.5
 """Radius over which the structure tensor is averaged, pixels."""
@@ -62,18 +60,25 @@ def make_target(pixels: Any, weights: Any = None, importance: Any = None) -> Tar
     Raises:
         ShapeError: anything else.
     """
-    image = np.ascontiguousarray(pixels, dtype=np.float32)
-    if image.ndim != 3 or 0 in image.shape:
-        raise ShapeError(f"picture: expected [C, H, W], found {list(image.shape)}")
+    image = _floats("picture", pixels)
+    if image.ndim != 3 or 0 in image.shape or len(image) > MAX_CHANNELS:
+        raise ShapeError(f"picture: expected [C, H, W] with 1 to {MAX_CHANNELS} channels, found {list(image.shape)}")
     if not np.isfinite(image).all():
         raise ShapeError("picture: expected finite numbers, found NaN or infinity")
     return Target(image, _map("weights", weights, image.shape[1:]), _map("importance", importance, image.shape[1:]))
 
 
+def _floats(name: str, value: Any) -> FloatArray:
+    try:
+        return np.ascontiguousarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name}: expected an array of numbers, found {type(value).__name__}") from error
+
+
 def _map(name: str, value: Any, size: tuple[int, ...]) -> FloatArray | None:
     if value is None:
         return None
-    array = np.ascontiguousarray(value, dtype=np.float32)
+    array = _floats(name, value)
     if array.shape != tuple(size):
         raise ShapeError(f"{name}: expected the picture's size {list(size)}, found {list(array.shape)}")
     if not np.isfinite(array).all() or float(array.min()) < 0 or float(array.max()) <= 0:

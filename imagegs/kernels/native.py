@@ -26,15 +26,14 @@ BLEND_IDS = {"normalized": 0, "topk": 1, "sum": 2}
 IDENTITY = (0.0, 0.0, 1.0, 1.0)
 """Viewport (x0, y0, step_x, step_y) of a render at the canvas's own size."""
 
-_native: Any
-try:
-    from . import _native
-except ImportError:
-    _native = None
-else:
-    if os.environ.get("IMAGEGS_KERNELS") and not _native.select_kernels(os.environ["IMAGEGS_KERNELS"]):
+_native: Any = None
+with contextlib.suppress(ImportError):
+    _native = importlib.import_module("imagegs.kernels._native")
+if _native is not None:
+    _wanted = os.environ.get("IMAGEGS_KERNELS")
+    if _wanted and not _native.select_kernels(_wanted):
         raise DeviceError(
-            f"IMAGEGS_KERNELS: expected auto, avx512, avx2 or baseline that this machine runs, found {os.environ['IMAGEGS_KERNELS']}"
+            f"IMAGEGS_KERNELS: expected auto, avx512, avx2 or baseline that this machine runs, found {_wanted}"
         )
     _native.set_threads(int(os.environ.get("IMAGEGS_THREADS", "0") or 0))
 
@@ -216,7 +215,7 @@ def adam(
     epsilon: float,
     step: int,
 ) -> FloatArray:
-    """Adam's update [N, K] (to be subtracted); both moments [N, K] take in the gradient in place. ``step`` counts from 1."""
+    """Adam's update [N, K] (to be subtracted); both moments [N, K] take in the gradient in place; ``step`` from 1."""
     if not available():
         found: FloatArray = _reference().adam(gradient, first, second, betas=betas, epsilon=epsilon, step=step)
         return found

@@ -1,7 +1,7 @@
 """Every operation in plain PyTorch: the definition that the compiled kernels are tested against, in any precision.
 
-Written for reading, not for speed; gradients come from autograd. Where no compiled module could be built, ``Rasterizer``,
-``ssim``, ``adam`` and ``apply_local`` stand in for it (see ``native``), some hundred times slower.
+Written for reading, not for speed; gradients come from autograd. Where no compiled module could be built,
+``Rasterizer``, ``ssim``, ``adam`` and ``apply_local`` stand in for it (see ``native``), some hundred times slower.
 
 Sources: Image-GS (arXiv 2407.01866) for the normalised and top-K blends, GaussianImage (arXiv 2403.08551) for the sum,
 EWA splatting (Zwicker et al. 2001) for minification. Differing from them: support ends at ``RADIUS`` standard
@@ -166,7 +166,7 @@ def pointwise_loss(image: Tensor, target: Tensor, weights: Tensor | None, l1: fl
 
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity [C, H, W] (Wang et al. 2004): 11 x 11 Gaussian window of 1.5 px, zeros outside the picture."""
+    """Structural similarity [C, H, W] (Wang et al. 2004): 11 x 11 Gaussian window of 1.5 px, zeros outside."""
     taps = torch.exp(-0.5 * (torch.arange(11, dtype=image.dtype) - 5).square() / 1.5**2)
     taps = taps / taps.sum()
 
@@ -190,7 +190,7 @@ def removal(
     weights: Tensor,
     blend: str,
 ) -> Tensor:
-    """Growth [N] of the weighted squared error without each Gaussian, nothing else changing (``normalized`` and ``sum``)."""
+    """Growth [N] of the weighted squared error without each Gaussian, all else equal (``normalized`` and ``sum``)."""
     height, width = target.shape[1:]
 
     def error(keep: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ def move_local(means: Tensor, scales: Tensor, rotations: Tensor, step: Tensor) -
 
 
 class Rasterizer:
-    """The stand-in for the compiled ``native.Rasterizer``: the same methods, NumPy arrays in and out, block by block."""
+    """Stands in for the compiled ``native.Rasterizer``: the same methods, NumPy arrays in and out, block by block."""
 
     def prepare(
         self,
@@ -229,15 +229,16 @@ class Rasterizer:
         top_k: int = 10,
     ) -> None:
         """See ``native.Rasterizer.prepare``."""
-        self._arrays = tuple(torch.from_numpy(array) for array in (means, scales, rotations, colors))
+        of = torch.from_numpy
+        self._arrays = of(means), of(scales), of(rotations), of(colors)
         self._size, self._viewport, self._blend, self._top_k = size, Viewport(*viewport), blend, top_k
 
     def forward(self, background: FloatArray, *, keep: bool = False) -> FloatArray:
         """See ``native.Rasterizer.forward``."""
         del keep  # everything is computed again
         with torch.no_grad():
-            tensors = (*self._arrays, torch.from_numpy(background))
-            image = render(*tensors, *self._size, self._viewport, self._blend, self._top_k)
+            back = torch.from_numpy(background)
+            image = render(*self._arrays, back, *self._size, self._viewport, self._blend, self._top_k)
         self._image: FloatArray = np.ascontiguousarray(image.numpy(), dtype=np.float32)
         return self._image
 
@@ -354,8 +355,7 @@ def apply_local(
 ) -> None:
     """See ``native.apply_local``."""
     each = np.array([rates[0], rates[0], rates[1], rates[1], rates[2]], np.float32)
-    moved = move_local(
-        *(torch.from_numpy(array) for array in (means, scales, rotations)), torch.from_numpy(-update * each)
-    )
+    of = torch.from_numpy
+    moved = move_local(of(means), of(scales), of(rotations), of(-update * each))
     means[:], rotations[:] = moved[0].numpy(), moved[2].numpy()
     scales[:] = moved[1].clamp(*bounds).numpy()
