@@ -35,6 +35,7 @@ ORDER = (
     ("plots",),
     ("report",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 MAY_NAME_TORCH = {"imagegs.kernels.reference", "imagegs.metrics"}
