@@ -103,22 +103,46 @@ struct Weigher {
 
 template <int C> constexpr int channel_count(int channels) { return C > 0 ? C : channels; }
 
+// What a fused pass keeps of a tile from its forward to its backward half, so that no weight is computed twice. Tiles
+// with more Gaussians than this go without; in the others the top-K candidates of all rows fit into the buckets at
+// once.
+constexpr int64_t kTracedPairs = kBucketBytes / (kMaxTileHeight * (kTileWidth + kVectors) * int64_t(sizeof(float)));
+
+struct Trace {
+  std::unique_ptr<Rows[]> rows;       // [pairs of the tile]
+  std::unique_ptr<float[]> unclipped; // weights before the cutoff, in the order in which they were computed
+  int64_t capacity = 0;
+  void make_room(int64_t pairs, int tile_height) {
+    if (pairs <= capacity) return;
+    capacity = pairs;
+    rows.reset(new Rows[pairs]); // left as they come: make_unique would fill them
+    unclipped.reset(new float[pairs * tile_height * kTileWidth]);
+  }
+};
+
 // Adds every Gaussian of the tile to the planes.
 template <int C>
-void accumulate(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes) {
+void accumulate(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes,
+                Trace *trace) {
   const int channels = channel_count<C>(plan.channels);
-  Rows rows;
+  Rows local;
+  float *kept = trace ? trace->unclipped.get() : nullptr;
   Floats color[C > 0 ? C : kMaxChannels];
   for (int64_t i = plan.bins.first_entry[tile]; i < plan.bins.first_entry[tile + 1]; i++) {
     const int64_t id = plan.bins.entries[i].gaussian;
     const Splat &splat = plan.bins.splats[id];
+    Rows &rows = trace ? trace->rows[i - plan.bins.first_entry[tile]] : local;
     find_rows(splat, rect, rows);
     Weigher weigher(splat);
     for (int c = 0; c < channels; c++) color[c] = Floats(colors[id * channels + c]);
     for (int r = rows.begin; r < rows.end; r++) {
       weigher.row(rows, r);
       for (int v = rows.first[r]; v < rows.stop[r]; v++) {
-        const Floats w = weigher.clipped(weigher.unclipped(weigher.t(v)));
+        const Floats e = weigher.unclipped(weigher.t(v)), w = weigher.clipped(e);
+        if (kept) {
+          store(kept, e);
+          kept += kLanes;
+        }
         float *at = planes.total + r * kTileWidth + v * kLanes;
         store(at, load(at) + w);
         float *pixel = planes.image + r * kTileWidth + v * kLanes;
@@ -180,7 +204,7 @@ struct Buckets {
 // Top-K: collects each vector's candidates, finds its threshold, adds those that pass.
 template <int C>
 void accumulate_top_k(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes,
-                      Buckets &buckets) {
+                      Buckets &buckets, Trace *trace) {
   const int channels = channel_count<C>(plan.channels);
   const int64_t begin = plan.bins.first_entry[tile], capacity = plan.bins.first_entry[tile + 1] - begin;
   if (capacity == 0) {
@@ -194,19 +218,27 @@ void accumulate_top_k(const RenderPlan &plan, const float *colors, int tile, con
   const int group = int(std::clamp<int64_t>(kBucketBytes / row_bytes, 1, rect.height));
   buckets.values.resize(size_t(group) * kVectors * capacity * kLanes);
   buckets.positions.resize(size_t(group) * kVectors * capacity);
-  Rows rows;
+  Rows local;
+  float *kept =
+      trace ? trace->unclipped.get() : nullptr; // then all rows are one group, and a pair's weights stay together
   for (int top = 0; top < rect.height; top += group) {
     const int bottom = std::min(rect.height, top + group);
     buckets.counts.assign(size_t(group) * kVectors, 0);
     for (int64_t i = 0; i < capacity; i++) {
       const Splat &splat = plan.bins.splats[plan.bins.entries[begin + i].gaussian];
+      Rows &rows = trace ? trace->rows[i] : local;
       find_rows(splat, rect, rows);
       Weigher weigher(splat);
       for (int r = std::max(top, rows.begin); r < std::min(bottom, rows.end); r++) {
         weigher.row(rows, r);
         for (int v = rows.first[r]; v < rows.stop[r]; v++) {
           const size_t bucket = size_t(r - top) * kVectors + v, at = bucket * capacity + buckets.counts[bucket]++;
-          store(&buckets.values[at * kLanes], weigher.clipped(weigher.unclipped(weigher.t(v))));
+          const Floats e = weigher.unclipped(weigher.t(v));
+          if (kept) {
+            store(kept, e);
+            kept += kLanes;
+          }
+          store(&buckets.values[at * kLanes], weigher.clipped(e));
           buckets.positions[at] = float(i);
         }
       }
@@ -259,13 +291,13 @@ void normalize(const RenderPlan &plan, const float *background, const TileRect &
 }
 
 void render_tile(const RenderPlan &plan, const ForwardArrays &arrays, int tile, const TileRect &rect,
-                 TilePlanes &planes, Buckets &buckets) {
+                 TilePlanes &planes, Buckets &buckets, Trace *trace) {
   const auto with_channels = [&](auto channels) {
     constexpr int C = decltype(channels)::value;
-    if (plan.blend == kTopK) return accumulate_top_k<C>(plan, arrays.colors, tile, rect, planes, buckets);
+    if (plan.blend == kTopK) return accumulate_top_k<C>(plan, arrays.colors, tile, rect, planes, buckets, trace);
     std::fill_n(planes.total, rect.pixels(), 0.0f);
     for (int c = 0; c < plan.channels; c++) std::fill_n(planes.image + planes.plane * c, rect.pixels(), 0.0f);
-    accumulate<C>(plan, arrays.colors, tile, rect, planes);
+    accumulate<C>(plan, arrays.colors, tile, rect, planes, trace);
   };
   switch (plan.channels) {
   case 1: with_channels(std::integral_constant<int, 1>{}); break;
@@ -363,16 +395,18 @@ LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &
 // Five or six moments and C colour sums of every Gaussian of the tile; inverts accumulate().
 template <int C, bool TopK, bool Widened>
 void gather(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes,
-            float *partials) {
+            const Trace *trace, float *partials) {
   const int channels = channel_count<C>(plan.channels);
   const bool normalised = plan.blend != kSum;
-  Rows rows;
+  Rows local;
+  const float *kept = trace ? trace->unclipped.get() : nullptr;
   Floats color[C > 0 ? C : kMaxChannels], v_color[C > 0 ? C : kMaxChannels];
   const int64_t begin = plan.bins.first_entry[tile], end = plan.bins.first_entry[tile + 1];
   for (int64_t i = begin; i < end; i++) {
     const Entry entry = plan.bins.entries[i];
     const Splat &splat = plan.bins.splats[entry.gaussian];
-    find_rows(splat, rect, rows);
+    if (!trace) find_rows(splat, rect, local);
+    const Rows &rows = trace ? trace->rows[i - begin] : local;
     Weigher weigher(splat);
     for (int c = 0; c < channels; c++) {
       color[c] = Floats(colors[entry.gaussian * int64_t(channels) + c]);
@@ -384,7 +418,8 @@ void gather(const RenderPlan &plan, const float *colors, int tile, const TileRec
       Floats row_q(0.0f), row_qt(0.0f);
       for (int v = rows.first[r]; v < rows.stop[r]; v++) {
         const int at = r * kTileWidth + v * kLanes;
-        const Floats t = weigher.t(v), e = weigher.unclipped(t);
+        const Floats t = weigher.t(v), e = kept ? load(kept) : weigher.unclipped(t);
+        if (kept) kept += kLanes;
         Floats w = weigher.clipped(e);
         Mask taken = w > Floats(0.0f);
         if constexpr (TopK) {
@@ -419,16 +454,16 @@ void gather(const RenderPlan &plan, const float *colors, int tile, const TileRec
 }
 
 void gather_tile(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, const TilePlanes &planes,
-                 float *partials) {
+                 const Trace *trace, float *partials) {
   const bool widened = plan.view.step_x > 1.0 || plan.view.step_y > 1.0;
   const auto with_channels = [&](auto channels) {
     constexpr int C = decltype(channels)::value;
     if (plan.blend == kTopK)
-      widened ? gather<C, true, true>(plan, colors, tile, rect, planes, partials)
-              : gather<C, true, false>(plan, colors, tile, rect, planes, partials);
+      widened ? gather<C, true, true>(plan, colors, tile, rect, planes, trace, partials)
+              : gather<C, true, false>(plan, colors, tile, rect, planes, trace, partials);
     else
-      widened ? gather<C, false, true>(plan, colors, tile, rect, planes, partials)
-              : gather<C, false, false>(plan, colors, tile, rect, planes, partials);
+      widened ? gather<C, false, true>(plan, colors, tile, rect, planes, trace, partials)
+              : gather<C, false, false>(plan, colors, tile, rect, planes, trace, partials);
   };
   switch (plan.channels) {
   case 1: with_channels(std::integral_constant<int, 1>{}); break;
@@ -493,18 +528,21 @@ void weigh_removal(const RenderPlan &plan, const float *colors, int tile, const 
 
 // Scratch of every thread, made when the thread first gets a tile.
 struct Scratch {
-  explicit Scratch(const RenderPlan &plan) : plan_(plan), planes_(kMaxThreads), buckets_(kMaxThreads) {}
+  explicit Scratch(const RenderPlan &plan)
+      : plan_(plan), planes_(kMaxThreads), buckets_(kMaxThreads), traces_(kMaxThreads) {}
   TilePlanes &planes(int thread) {
     if (!planes_[thread])
       planes_[thread] = std::make_unique<TilePlanes>(plan_.channels, plan_.grid.tile_height, plan_.blend == kTopK);
     return *planes_[thread];
   }
   Buckets &buckets(int thread) { return buckets_[thread]; }
+  Trace &trace(int thread) { return traces_[thread]; }
 
 private:
   const RenderPlan &plan_;
   std::vector<std::unique_ptr<TilePlanes>> planes_;
   std::vector<Buckets> buckets_;
+  std::vector<Trace> traces_;
 };
 
 } // namespace
@@ -514,7 +552,7 @@ void forward(const RenderPlan &plan, const ForwardArrays &arrays) {
   parallel_for(plan.grid.count(), [&](int tile, int thread) {
     const TileRect rect = tile_rect(plan.grid, tile);
     TilePlanes &planes = scratch.planes(thread);
-    render_tile(plan, arrays, tile, rect, planes, scratch.buckets(thread));
+    render_tile(plan, arrays, tile, rect, planes, scratch.buckets(thread), nullptr);
     put_all(plan, arrays, rect, planes);
   });
 }
@@ -525,14 +563,17 @@ void backward(const RenderPlan &plan, const ForwardArrays &arrays, const Loss &l
   parallel_for(plan.grid.count(), [&](int tile, int thread) {
     const TileRect rect = tile_rect(plan.grid, tile);
     TilePlanes &planes = scratch.planes(thread);
+    const int64_t pairs = plan.bins.first_entry[tile + 1] - plan.bins.first_entry[tile];
+    Trace *trace = fused && pairs <= kTracedPairs ? &scratch.trace(thread) : nullptr;
+    if (trace) trace->make_room(pairs, plan.grid.tile_height);
     if (fused) {
-      render_tile(plan, arrays, tile, rect, planes, scratch.buckets(thread));
+      render_tile(plan, arrays, tile, rect, planes, scratch.buckets(thread), trace);
       put_all(plan, arrays, rect, planes);
     } else {
       get_all(plan, arrays, rect, planes);
     }
     out.sums[tile] = weigh_errors(plan, loss, rect, planes, out.v_background + int64_t(tile) * plan.channels);
-    gather_tile(plan, arrays.colors, tile, rect, planes, out.partials);
+    gather_tile(plan, arrays.colors, tile, rect, planes, trace, out.partials);
   });
 }
 
