@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("step", "quality", "scaling", "process")
+NAMES = ("step", "quality", "scaling", "process", "ablation")
 
 if __name__ == "__main__":
     unknown = [argument for argument in sys.argv[1:] if argument != "--quick"]
