@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -34,3 +35,12 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.fromarray(np.round(255 * np.stack([red, green, blue], axis=-1)).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture
+def scene() -> npt.NDArray[np.float32]:
+    """[3, 64, 80] in [0, 1]: waves, a disc and an edge."""
+    y, x = np.mgrid[0:64, 0:80] + 0.5
+    waves = [0.5 + 0.3 * np.sin(x / (5 + k)) * np.cos(y / (7 - k)) for k in range(3)]
+    disc, edge = np.hypot(x - 48, y - 26) < 13, y > 0.5 * x + 10
+    return np.clip(np.stack(waves) + 0.2 * disc - 0.1 * edge, 0, 1).astype(np.float32)

@@ -253,7 +253,7 @@ class _Loop:
         if state.at >= self.config.steps or state.plateau.decays > 1:
             return True
         complete = len(state.model) >= self.config.gaussians or not self.config.add_at
-        return bool(complete and state.history and state.history[-1][2] >= FINISHED_PSNR)
+        return bool(complete and not state.halved and state.history and state.history[-1][2] >= FINISHED_PSNR)
 
     def advance(self, state: State) -> Progress:
         """One step."""
@@ -265,7 +265,8 @@ class _Loop:
         if self._settled(state) and evaluation.loss < state.best_loss:
             state.best_loss, state.best = evaluation.loss, state.model.copy()
         factor = rate_factor(config, state.at + 1, state.plateau)
-        state.optimizer.step(state.model, evaluation.gradients, factor)
+        if evaluation.psnr < FINISHED_PSNR:  # from there on gradients are rounding errors, which Adam would blow up
+            state.optimizer.step(state.model, evaluation.gradients, factor)
         state.step += 1
         state.at += 1
         if state.step in config.add_at:

@@ -15,6 +15,8 @@ Density = npt.NDArray[np.float64]
 
 SMALLEST_START = 0.7
 """First standard deviations are at least this, pixels."""
+SPARSEST = 0.1
+"""First standard deviations grow no further than for so many Gaussians on the whole picture."""
 
 
 @dataclass(eq=False)
@@ -114,7 +116,8 @@ def spawn(
     if config.start_scale is not None:
         scale = np.full(len(pixels), config.start_scale)
     else:
-        scale = np.maximum(config.scale_per_spacing / np.sqrt(per_pixel.ravel()[pixels]), SMALLEST_START)
+        expected = np.maximum(per_pixel.ravel()[pixels], SPARSEST / per_pixel.size)
+        scale = np.maximum(config.scale_per_spacing / np.sqrt(expected), SMALLEST_START)
     elongation, direction = np.ones(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
     if config.init == "structure":
         elongation, direction = structure.elongation.ravel()[pixels], structure.direction.ravel()[pixels]
