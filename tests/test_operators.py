@@ -134,9 +134,7 @@ def test_operators_and_guides_that_do_not_fit(scene: Pixels) -> None:
     with pytest.raises(ShapeError, match=r"^operator: expected a result of shape \[3, 64, 80\], found \[3, 16, 20\]$"):
         run(scene, config, operator=pool)
     for wrong in (lambda image: image.detach(), lambda image: None, lambda image: image.detach().numpy()):
-        with pytest.raises(
-            ConfigError, match=r"^operator: expected a tensor computed from the render by torch"
-        ):
+        with pytest.raises(ConfigError, match=r"^operator: expected a tensor computed from the render by torch"):
             run(scene, config, operator=wrong)
     with pytest.raises(ConfigError, match=r"^guide: expected an operator with it, found none$"):
         run(scene, config, guide=scene)

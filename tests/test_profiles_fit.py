@@ -146,7 +146,7 @@ def test_image_gs_stops_at_the_second_plateau(scene: Pixels, monkeypatch: pytest
     result, _ = go(scene, 100, **still)
     assert result.steps == 40 + 5 + 4 * 5 - 5
     # and with half the size for a while, whose pictures are not those of the whole
-    assert go(scene, 100, coarse=0.2, **still)[0].steps == result.steps
+    assert go(scene, 100, coarse=0.6, **still)[0].steps == result.steps
 
 
 def test_gaussianimage_halves_its_rate() -> None:
