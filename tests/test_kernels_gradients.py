@@ -141,9 +141,10 @@ def test_any_viewport(blend, viewport):
 
 
 @compiled_only
+@pytest.mark.parametrize("n", [100, 2000])  # few and many Gaussians in a tile
 @pytest.mark.parametrize("blend", BLENDS)
-def test_fused_and_apart_give_the_same_bits(blend):
-    arrays, loss = scene(n=300, seed=6), task(3)
+def test_fused_and_apart_give_the_same_bits(blend, n):
+    arrays, loss = scene(n=n, seed=6), task(3)
     for name in INSTRUCTION_SETS:
         assert native._native.select_kernels(name)
         apart, fused = rasterizer_of(arrays, blend=blend, top_k=5), rasterizer_of(arrays, blend=blend, top_k=5)
