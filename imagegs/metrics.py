@@ -227,7 +227,7 @@ def lpips(
     import torch
 
     with torch.inference_mode():
-        x, y = (torch.from_numpy(values)[None] for values in (a, b))
+        x, y = (torch.from_numpy(values.copy())[None] for values in (a, b))
         return float(model(x, y, normalize=True))
 
 

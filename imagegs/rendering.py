@@ -10,6 +10,9 @@ from .errors import ShapeError
 from .gaussians import MAX_SIDE, FloatArray, Gaussians2D
 from .kernels import native
 
+MAX_OUTPUT = 1 << 31
+"""Most pixels of one render; larger pictures are drawn region by region."""
+
 
 def render(
     gaussians: Gaussians2D,
@@ -49,6 +52,10 @@ def render(
         height = _nearest_side("height", h if width is None else h * width / w)
     if width is None:
         width = _nearest_side("width", w * height / h)
+    if height * width > MAX_OUTPUT:
+        raise ShapeError(f"size: expected at most {MAX_OUTPUT:,} pixels, found {height:,} x {width:,}")
+    if w / width == 0 or h / height == 0:
+        raise ShapeError(f"region: expected more than a point, found {region}")
     rasterizer = native.Rasterizer()
     with native.threads(threads):
         rasterizer.prepare(

@@ -159,3 +159,13 @@ def test_the_number_of_threads_does_not_matter(small_gaussians):
 
 def test_the_public_name_is_this_function():
     assert imagegs.render is render
+
+
+def test_more_pixels_than_a_render_may_have_are_named():
+    with pytest.raises(ShapeError, match=r"size: expected at most .* pixels, found 1,048,576 x 1,048,576"):
+        render(spot(1, 1), 1 << 20, 1 << 20)
+
+
+def test_a_region_of_no_extent_is_named():
+    with pytest.raises(ShapeError, match="region: expected more than a point"):
+        render(spot(1, 1), 8, 8, region=(0, 0, 1e-323, 1))
