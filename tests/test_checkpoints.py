@@ -20,6 +20,9 @@ from imagegs.fitting import schedule
 from imagegs.fitting.config import FitConfig, make_config
 from imagegs.fitting.fit import FitResult, Interrupted, Progress, run
 from imagegs.fitting.optimizer import LocalAdam
+from imagegs.kernels import native
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
 
 Pixels = npt.NDArray[np.float32]
 

@@ -20,6 +20,8 @@ from imagegs.fitting.fit import Interrupted, Progress, run
 from imagegs.image import Picture, PictureInfo, Plane, as_picture
 from imagegs.kernels import native
 
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+
 Pixels = npt.NDArray[np.float32]
 QUICK: dict[str, Any] = {"gaussians": 100, "steps": 60, "relocate_every": 10}
 
@@ -58,8 +60,6 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(scene: Pixe
 
 
 def test_the_number_of_threads_is_given_back(scene: Pixels) -> None:
-    if not native.available():
-        pytest.skip("the PyTorch reference has no threads of its own")
     before = native._native.threads()
     with pytest.raises(ShapeError):
         encode(scene, **QUICK, threads=before + 2, importance=np.ones((3, 3)))

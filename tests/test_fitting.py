@@ -17,6 +17,8 @@ from imagegs.fitting.config import Rates, make_config
 from imagegs.fitting.fit import FitResult, Progress, run
 from imagegs.kernels import native
 
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+
 Pixels = npt.NDArray[np.float32]
 ARRAYS = ("means", "scales", "rotations", "colors", "background")
 

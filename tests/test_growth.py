@@ -150,6 +150,7 @@ def test_official_growth_smooths_large_pictures_only() -> None:
     assert np.corrcoef(smooth[0].ravel(), smooth[1].ravel())[0, 1] < 0.05  # channels stay apart
 
 
+@pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
 def test_those_that_are_worth_least_are_found() -> None:
     random = np.random.default_rng(1)
     target = make_target(stripes(0.3))

@@ -15,6 +15,8 @@ from imagegs.fitting.losses import evaluate, prepare, solve_colors, to_psnr
 from imagegs.fitting.targets import Target, make_target
 from imagegs.kernels import native, reference
 
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+
 BACKGROUND = np.array([0.2, 0.5, 0.7], np.float32)
 LOSSES = [Loss(), Loss(1, 0, 0), Loss(0, 0, 1), Loss(1, 0, 0.1), Loss(0.3, 0.5, 0.2)]
 

@@ -21,6 +21,8 @@ from imagegs.fitting.targets import make_target
 from imagegs.gaussians import Gaussians2D
 from imagegs.kernels import native
 
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+
 Pixels = npt.NDArray[np.float32]
 
 

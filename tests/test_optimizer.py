@@ -21,6 +21,8 @@ from imagegs.fitting.optimizer import (
 )
 from imagegs.kernels import native, reference
 
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+
 SIZE = (40, 60)
 
 

@@ -14,6 +14,9 @@ from imagegs.fitting.config import FitConfig, Loss, Rates, make_config
 from imagegs.fitting.fit import Progress, run
 from imagegs.fitting.optimizer import GaussianImageAdan, InverseScaleAdam, LocalAdam, make_optimizer
 from imagegs.fitting.schedule import Plateau, rate_factor
+from imagegs.kernels import native
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
 
 Pixels = npt.NDArray[np.float32]
 

@@ -8,7 +8,9 @@ import torch
 
 from imagegs.errors import ShapeError
 from imagegs.fitting.rasterization import rasterize, ssim
-from imagegs.kernels import reference
+from imagegs.kernels import native, reference
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
 
 VIEWPORTS = [(0.0, 0.0, 1.0, 1.0), (3.0, -2.0, 0.5, 0.75), (-4.0, 1.0, 2.5, 1.5)]
 

@@ -229,7 +229,7 @@ class Rasterizer:
         top_k: int = 10,
     ) -> None:
         """See ``native.Rasterizer.prepare``."""
-        of = torch.from_numpy
+        of = torch.tensor  # copies, since arrays may be read-only
         self._arrays = of(means), of(scales), of(rotations), of(colors)
         self._size, self._viewport, self._blend, self._top_k = size, Viewport(*viewport), blend, top_k
 
@@ -237,7 +237,7 @@ class Rasterizer:
         """See ``native.Rasterizer.forward``."""
         del keep  # everything is computed again
         with torch.no_grad():
-            back = torch.from_numpy(background)
+            back = torch.tensor(background)
             image = render(*self._arrays, back, *self._size, self._viewport, self._blend, self._top_k)
         self._image: FloatArray = np.ascontiguousarray(image.numpy(), dtype=np.float32)
         return self._image
@@ -256,20 +256,20 @@ class Rasterizer:
         """See ``native.Rasterizer.backward``."""
         if fused:
             self.forward(background)
-        image = torch.from_numpy(self._image).requires_grad_()
+        image = torch.tensor(self._image).requires_grad_()
         loss = image.new_zeros(())
         squared_error = 0.0
         if target is not None:
-            wanted = torch.from_numpy(target)
-            loss = pointwise_loss(image, wanted, None if weights is None else torch.from_numpy(weights), l1, l2)
+            wanted = torch.tensor(target)
+            loss = pointwise_loss(image, wanted, None if weights is None else torch.tensor(weights), l1, l2)
             squared_error = float((image.detach().clamp(0, 1) - wanted).double().square().sum())
         v_pixels = torch.autograd.grad(loss, image)[0] if loss.requires_grad else torch.zeros_like(image)
         if v_image is not None:
-            v_pixels = v_pixels + torch.from_numpy(v_image)
+            v_pixels = v_pixels + torch.tensor(v_image)
         means, scales, rotations, colors = self._arrays
         step = torch.zeros(len(means), 5, requires_grad=True)
         color = colors.clone().requires_grad_()
-        back = torch.from_numpy(background).clone().requires_grad_()
+        back = torch.tensor(background, requires_grad=True)
         height, width = self._size
         for top in range(0, height, BLOCK):
             for left in range(0, width, BLOCK):
@@ -287,7 +287,7 @@ class Rasterizer:
         splats, draws = project(*self._arrays, self._viewport)
         growth = torch.zeros(len(splats.means))
         height, width = self._size
-        back, wanted = torch.from_numpy(background), torch.from_numpy(target)
+        back, wanted = torch.tensor(background), torch.tensor(target)
         with torch.no_grad():
             for top in range(0, height, BLOCK):
                 for left in range(0, width, BLOCK):
@@ -307,7 +307,7 @@ class Rasterizer:
                         rest = 0.0 if self._blend == "sum" else image[:, c, None]
                         delta = share * (rest - splats.colors[:, c])
                         change += delta * (delta + 2 * error[:, c, None])
-                    weight = torch.ones(h * w) if weights is None else torch.from_numpy(weights)[window].reshape(-1)
+                    weight = torch.ones(h * w) if weights is None else torch.tensor(weights)[window].reshape(-1)
                     growth += weight @ change
         return growth.numpy()
 
@@ -321,9 +321,9 @@ def ssim(
     v_image: FloatArray | None = None,
 ) -> float:
     """See ``native.ssim``."""
-    x = torch.from_numpy(image).requires_grad_(v_image is not None)
-    values = ssim_map(x, torch.from_numpy(target))
-    total = (values if weights is None else values * torch.from_numpy(weights)).sum()
+    x = torch.tensor(image).requires_grad_(v_image is not None)
+    values = ssim_map(x, torch.tensor(target))
+    total = (values if weights is None else values * torch.tensor(weights)).sum()
     if v_image is not None:
         v_image += scale * torch.autograd.grad(total, x)[0].numpy()
     return float(total.detach())
