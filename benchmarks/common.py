@@ -65,14 +65,21 @@ def timed(work: Callable[[], Any], repeats: int = 15, warm_up: int = 2) -> dict[
 
 
 def alternated(works: dict[str, Callable[[], Any]], rounds: int = 15) -> dict[str, dict[str, float]]:
-    """The same for several calls that take turns, so that a busy moment of the machine meets them all."""
+    """The same for several calls that take turns, so that a busy moment of the machine meets them all.
+
+    A turn waits until the threads of the one before have gone to sleep (OpenMP's spin on for milliseconds and would
+    hold a core against the next), calls once to warm up, and takes the mean of the next few calls.
+    """
     times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 1):
+    calls = 4
+    for _ in range(rounds):
         for name, work in works.items():
-            began = time.perf_counter()
+            time.sleep(0.03)
             work()
-            if turn:  # the first turn warms up
-                times[name].append(1e3 * (time.perf_counter() - began))
+            began = time.perf_counter()
+            for _ in range(calls):
+                work()
+            times[name].append(1e3 * (time.perf_counter() - began) / calls)
     result = {}
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)

@@ -49,7 +49,7 @@ def encode(
     source: Any,
     *,
     gaussians: int | None = None,
-    preset: str = "balanced",
+    preset: str | None = None,
     profile: str | None = None,
     bits: BitWidths | None = None,
     seed: int = 0,
@@ -68,8 +68,8 @@ def encode(
         source: a path (a folder is a texture stack), a Pillow image, a ``Picture``, or floats in [0, 1] of shape
             [C, H, W] or [H, W].
         gaussians: how many; by default one for every 64 pixels.
-        preset: ``fast``, ``balanced`` or ``best``.
-        profile: ``image-gs`` or ``gaussian-image`` to follow those methods.
+        preset: ``fast``, ``balanced`` (the default) or ``best``.
+        profile: ``image-gs`` or ``gaussian-image`` to follow those methods instead.
         bits: widths of the stored values.
         seed: of everything random; the same seed gives the same bytes.
         device: ``auto`` or ``cpu``.

@@ -266,3 +266,20 @@ def test_a_checkpoint_that_cannot_be_written(scene: Pixels, tmp_path: Path) -> N
     with pytest.raises(ImageError, match="does not exist"):
         run(scene, config_for("plain"), on_step=stop_at(2), checkpoint=tmp_path / "absent" / "fit.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_is_kept_from_time_to_time_and_goes_on_exactly(scene, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    config = make_config(scene.shape[1:], gaussians=60, steps=30)
+    file, copy = tmp_path / "kept.npz", tmp_path / "copy.npz"
+
+    def killed(progress: Progress) -> None:
+        if progress.step == 12:
+            copy.write_bytes(file.read_bytes())  # what a process that is killed now leaves behind
+
+    undisturbed = run(scene, config, checkpoint=file, on_step=killed)
+    assert not file.exists()
+    resumed = run(scene, config, resume=copy)
+    assert resumed.steps == undisturbed.steps
+    np.testing.assert_array_equal(resumed.gaussians.means, undisturbed.gaussians.means)
+    np.testing.assert_array_equal(resumed.gaussians.colors, undisturbed.gaussians.colors)

@@ -314,3 +314,28 @@ def test_the_short_way_takes_whatever_stands_for_a_picture(photo: Any) -> None:
         imagegs.fit(photo.with_name("absent.png"))
     with pytest.raises(ShapeError, match=r"NaN|nan"):
         imagegs.fit(np.full((8, 8), np.nan))
+
+
+@pytest.mark.parametrize("coarse", [0.0, 0.5])
+def test_a_callback_can_take_snapshots(scene: Pixels, coarse: float) -> None:
+    taken: dict[int, imagegs.Gaussians2D] = {}
+
+    def keep(progress: Progress) -> None:
+        if progress.step in (5, 40):
+            taken[progress.step] = progress.snapshot()
+
+    result = run(scene, make_config(scene.shape[1:], gaussians=80, steps=40, coarse=coarse), on_step=keep)
+    early, late = (np.clip(imagegs.render(taken[step]), 0, 1) for step in (5, 40))
+    assert early.shape == late.shape == scene.shape
+    assert len(taken[5]) < len(taken[40]) == 80
+    assert metrics.psnr(scene, early) + 2 < metrics.psnr(scene, late) <= result.psnr + 0.01
+
+
+def test_a_preset_beside_a_profile_is_refused(scene: Pixels) -> None:
+    with pytest.raises(ConfigError, match="preset: expected none beside a profile, found 'fast' and 'image-gs'"):
+        imagegs.fit(scene, 20, preset="fast", profile="image-gs")
+
+
+def test_numbers_of_numpy_are_numbers(scene: Pixels) -> None:
+    found = imagegs.fit(scene, np.int64(30), steps=np.int32(3))
+    assert len(found) == 30

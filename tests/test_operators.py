@@ -146,3 +146,12 @@ def test_operators_and_guides_that_do_not_fit(scene: Pixels) -> None:
         run(scene, make_config((64, 80), gaussians=400), operator=blur, guide=through(pool, scene))
     with pytest.raises(ShapeError, match=r"^importance: expected the picture's size \[64, 80\], found \[16, 20\]$"):
         run(through(pool, scene), config, operator=pool, guide=scene, importance=np.ones((16, 20)))
+
+
+def test_the_short_way_takes_a_guide(scene: Pixels) -> None:
+    observed = pool(torch.from_numpy(scene)).numpy()
+    guide = np.repeat(np.repeat(observed, 4, axis=1), 4, axis=2)
+    found = imagegs.fit(observed, 60, operator=pool, guide=guide, steps=60, seed=1)
+    assert (found.height, found.width) == guide.shape[1:]
+    seen = pool(torch.from_numpy(imagegs.render(found))).numpy()
+    assert np.mean((seen - observed) ** 2) < 0.2 * np.mean((observed - observed.mean(axis=(1, 2), keepdims=True)) ** 2)

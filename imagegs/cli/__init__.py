@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from typing import Annotated, TextIO
@@ -84,6 +85,8 @@ def _one_line(message: object) -> str:
 
 def main() -> None:
     """Run the command line and leave with its status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
+    # Typer's pydantic would look for plugins in every installed package: 50 ms of each start
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

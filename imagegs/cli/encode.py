@@ -23,7 +23,7 @@ def run(
     gaussians: Annotated[
         int | None, typer.Option("-n", "--gaussians", min=1, help="Number of Gaussians; by default from the size.")
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="How much time to take.")] = "balanced",
+    preset: Annotated[Preset | None, typer.Option(help="How much time to take; by default balanced.")] = None,
     profile: Annotated[Profile | None, typer.Option(help="Follow a published method instead.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps; by default the preset's.")] = None,
     blend: Annotated[Blend | None, typer.Option(help="How Gaussians make a pixel.")] = None,
@@ -58,7 +58,6 @@ def run(
         encoded = encode(
             source,
             gaussians=gaussians,
-            preset=preset,
             bits=BitWidths(**bits),
             importance=arguments.read_map(importance),
             seed=seed,
@@ -67,7 +66,7 @@ def run(
             checkpoint=kept,
             resume=resume,
             on_step=on_step,
-            **arguments.given(profile=profile, steps=steps, blend=blend, top_k=top_k),
+            **arguments.given(preset=preset, profile=profile, steps=steps, blend=blend, top_k=top_k),
         )
     command = arguments.command_line(context, resume=None, checkpoint=None, json=None, quiet=None)
     results.deliver(encoded, output, command, report, quiet=quiet, as_json=json)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from ..codec.quantization import BitWidths
 from ..errors import ConfigError
 from ..gaussians import BLENDS, MAX_TOP_K, Blend
@@ -162,7 +164,7 @@ def make_config(
     size: tuple[int, int],
     *,
     gaussians: int | None = None,
-    preset: str = "balanced",
+    preset: str | None = None,
     profile: str | None = None,
     **overrides: Any,
 ) -> FitConfig:
@@ -171,14 +173,15 @@ def make_config(
     Args:
         size: height and width of the picture, pixels.
         gaussians: how many; by default one for every ``PIXELS_PER_GAUSSIAN`` pixels.
-        preset: ``fast``, ``balanced`` or ``best``: how long to take.
-        profile: a published method to follow instead: ``image-gs`` or ``gaussian-image``.
+        preset: ``fast``, ``balanced`` (the default) or ``best``: how long to take.
+        profile: a published method to follow instead, with its own number of steps: ``image-gs`` or ``gaussian-image``.
         **overrides: any other attribute of ``FitConfig``; ``loss`` and ``rates`` also as a dict.
 
     Raises:
-        ConfigError: an unknown name, a value out of range, or more Gaussians than pixels.
+        ConfigError: an unknown name, a value out of range, a preset beside a profile, or more Gaussians than pixels.
     """
     height, width = size
+    gaussians, overrides = _plain(gaussians), {name: _plain(value) for name, value in overrides.items()}
     if gaussians is None:
         gaussians = max(1, round(height * width / PIXELS_PER_GAUSSIAN))
     if _whole(gaussians, 1) and gaussians > height * width:
@@ -192,7 +195,9 @@ def make_config(
                 overrides[name] = kind(**overrides[name])
             except TypeError as error:
                 raise ConfigError(f"{name}: expected {', '.join(f.name for f in fields(kind))}: {error}") from error
-    steps = {"fast": 400, "balanced": 1000, "best": 3000}.get(preset)
+    if preset is not None and profile is not None:
+        raise ConfigError(f"preset: expected none beside a profile, found {preset!r} and {profile!r}")
+    steps = {None: 1000, "fast": 400, "balanced": 1000, "best": 3000}.get(preset)
     if steps is None:
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, found {preset!r}")
     if profile is None:
@@ -207,6 +212,11 @@ def make_config(
     if config.start_fraction < 1 and "add_at" not in overrides:
         config = replace(config, add_at=spread_additions(config.steps))
     return config
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def spread_additions(steps: int, count: int = 4, until: float = 0.5) -> tuple[int, ...]:

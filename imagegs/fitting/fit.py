@@ -36,6 +36,8 @@ from .targets import Structure, Target, analyze, make_target
 
 FINISHED_PSNR = 100.0
 """A fit that is this good stops, dB."""
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints of a fit that goes on."""
 COARSE_SIDE = 64
 """Pictures with a shorter side are never fitted at half size, pixels."""
 GRID_EVERY = 20
@@ -53,6 +55,7 @@ class Progress:
         loss: value of the loss before the step.
         gaussians: how many there are now.
         seconds: since the fit began, earlier parts of a resumed fit counted in.
+        snapshot: makes the Gaussians as they are now, on the whole canvas; to be called before the callback returns.
     """
 
     step: int
@@ -61,6 +64,7 @@ class Progress:
     loss: float
     gaussians: int
     seconds: float
+    snapshot: Callable[[], Gaussians2D]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,8 @@ def run(
         guide: [C, H, W]; with an operator, a first guess of the picture: its size is the canvas, its edges and colours
             set the start.
         on_step: called after every step; may raise ``KeyboardInterrupt`` to stop the fit.
-        checkpoint: where the state is kept when the fit is interrupted (Ctrl-C).
+        checkpoint: where the state is kept when the fit is interrupted (Ctrl-C), and every ``CHECKPOINT_SECONDS``
+            against worse; removed when the fit is through.
         resume: such a state to go on from; the picture and settings must be the same.
         device: ``auto`` or ``cpu``.
 
@@ -179,13 +184,20 @@ def run(
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
     loop = _Loop(canvas, observed, config, operator)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
+    kept_at, kept = time.monotonic(), False
     try:
         while not loop.finished(state):
             with held_back():
                 progress = loop.advance(state)
             if on_step is not None:
                 on_step(progress)
-        return loop.finish(state)
+            if checkpoint is not None and time.monotonic() - kept_at > CHECKPOINT_SECONDS:
+                checkpoints.write(checkpoint, loop.fingerprint, state)
+                kept_at, kept = time.monotonic(), True
+        result = loop.finish(state)
+        if checkpoint is not None and kept:
+            checkpoint.unlink(missing_ok=True)
+        return result
     except KeyboardInterrupt as stop:
         if checkpoint is None:
             raise
@@ -279,13 +291,14 @@ class _Loop:
         if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
             state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
         total = state.step + config.steps - state.at
-        return Progress(state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds)
+        numbers = (state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds)
+        return Progress(*numbers, snapshot=lambda: self._gaussians(self._whole(state)))
 
     def finish(self, state: State) -> FitResult:
         """The best state, its colours solved if that helps; the state stays as it is."""
         began = time.perf_counter()
         config = self.config
-        candidates = [state.model.resized(2.0) if state.halved else state.model]
+        candidates = [self._whole(state)]
         candidates += [] if state.best is None else [state.best]
         losses = [self._loss_of(model) for model in candidates]
         best = candidates[int(np.argmin(losses))]
@@ -295,6 +308,11 @@ class _Loop:
         seconds = state.seconds + time.perf_counter() - began
         history = [*state.history, (state.step, seconds, psnr, len(best))]
         return FitResult(self._gaussians(best), psnr, history, state.step, seconds, config, state.added_at)
+
+    @staticmethod
+    def _whole(state: State) -> Gaussians:
+        """The model on the whole canvas."""
+        return state.model.resized(2.0) if state.halved else state.model
 
     def _gaussians(self, model: Gaussians) -> Gaussians2D:
         height, width = self.scene.target.size
@@ -413,11 +431,12 @@ def fit(
     image: Any,
     gaussians: int | None = None,
     *,
-    preset: str = "balanced",
+    preset: str | None = None,
     profile: str | None = None,
     importance: Any = None,
     weights: Any = None,
     operator: Operator | None = None,
+    guide: Any = None,
     seed: int = 0,
     on_step: Callable[[Progress], None] | None = None,
     device: str = "auto",
@@ -428,11 +447,12 @@ def fit(
     Args:
         image: a path, a Pillow image, a ``Picture``, or floats in [0, 1] of shape [C, H, W] or [H, W].
         gaussians: how many; by default one for every 64 pixels.
-        preset: ``fast``, ``balanced`` or ``best``.
-        profile: ``image-gs`` or ``gaussian-image`` to follow those methods.
+        preset: ``fast``, ``balanced`` (the default) or ``best``.
+        profile: ``image-gs`` or ``gaussian-image`` to follow those methods instead.
         importance: see ``run``.
         weights: see ``run``.
         operator: see ``run``.
+        guide: see ``run``; a default number of Gaussians follows its size.
         seed: of everything random; the same seed gives the same Gaussians.
         on_step: see ``run``.
         device: ``auto`` or ``cpu``.
@@ -442,15 +462,15 @@ def fit(
         ImageGSError: the picture cannot be read, or the settings do not fit it.
     """
     picture = as_picture(image)
-    config = make_config(
-        (picture.height, picture.width), gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides
-    )
+    size = (picture.height, picture.width) if guide is None else np.shape(guide)[-2:]
+    config = make_config(size, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
     return run(
         picture.pixels,
         config,
         importance=importance,
         weights=weights,
         operator=operator,
+        guide=guide,
         on_step=on_step,
         device=device,
     ).gaussians
