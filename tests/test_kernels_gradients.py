@@ -298,3 +298,16 @@ def test_backward_needs_a_kept_render():
         rasterizer.backward(arrays[4], **loss)
     with pytest.raises(ValueError, match="keep=True"):
         rasterizer.removal(arrays[4], loss["target"])
+
+
+def test_a_fused_pass_need_not_write_the_picture():
+    gaussians = [np.float32([[9.0, 7.0]]), np.float32([[3.0, 2.0]]), np.float32([0.4]), np.float32([[0.8, 0.1, 0.3]])]
+    target, background = np.full((3, 15, 21), 0.25, np.float32), np.zeros(3, np.float32)
+    found = []
+    for show in (True, False):
+        rasterizer = native.Rasterizer()
+        rasterizer.prepare(*gaussians, (15, 21))
+        found.append(rasterizer.backward(background, target=target, l2=1.0, fused=True, show=show))
+        assert rasterizer.image.shape == ((3, 15, 21) if show else (0, 0, 0))
+    for shown, hidden in zip(*found, strict=True):
+        np.testing.assert_array_equal(shown, hidden)

@@ -327,7 +327,7 @@ class _Loop:
         return Gaussians(back.means, back.scales, back.rotations, back.colors)
 
     def _evaluate(self, state: State) -> tuple[Evaluation, FloatArray]:
-        """Loss and gradients of the state, and the picture or gradient that growth looks at."""
+        """Loss and gradients of the state; and the picture or gradient that growth looks at, if it will."""
         config = self.config
         model = state.model
         if config.bits is not None and state.at >= config.quantize_from * config.steps and not state.halved:
@@ -336,14 +336,18 @@ class _Loop:
                 state.grid = choose_grid(whole, config.bits)
             back = round_to_grid(whole, state.grid)
             model = Gaussians(back.means, back.scales, back.rotations, back.colors)
-        return self._evaluate_model(model, self.scene_of(state))
+        looked_at = state.step + 1 in config.add_at or config.schedule == "plateau"
+        return self._evaluate_model(model, self.scene_of(state), show=looked_at)
 
-    def _evaluate_model(self, model: Gaussians, scene: Scene | None = None) -> tuple[Evaluation, FloatArray]:
+    def _evaluate_model(
+        self, model: Gaussians, scene: Scene | None = None, *, show: bool = False
+    ) -> tuple[Evaluation, FloatArray]:
         scene = scene or self.scene
         prepare(self.rasterizer, model, scene.target.size, self.config.blend, self.config.top_k)
         if self.operator is not None:
             return evaluate_through(self.rasterizer, scene.background, self.operator, self.observed, self.config.loss)
-        return evaluate(self.rasterizer, scene.background, scene.target, self.config.loss), self.rasterizer.image
+        found = evaluate(self.rasterizer, scene.background, scene.target, self.config.loss, show=show)
+        return found, self.rasterizer.image
 
     def _loss_of(self, model: Gaussians) -> float:
         return self._evaluate_model(self._rounded(model))[0].loss

@@ -44,12 +44,17 @@ def prepare(rasterizer: native.Rasterizer, model: Gaussians, size: tuple[int, in
     rasterizer.prepare(*model.arrays(), size, native.IDENTITY, blend, top_k)
 
 
-def evaluate(rasterizer: native.Rasterizer, background: FloatArray, target: Target, loss: Loss) -> Evaluation:
-    """Renders prepared Gaussians and differentiates their loss; tile by tile unless SSIM needs the whole picture."""
+def evaluate(
+    rasterizer: native.Rasterizer, background: FloatArray, target: Target, loss: Loss, *, show: bool = True
+) -> Evaluation:
+    """Renders prepared Gaussians and differentiates their loss; tile by tile unless SSIM needs the whole picture.
+
+    ``rasterizer.image`` is the render only if it is to ``show``; writing it takes a tenth of the time.
+    """
     pixels, count = target.pixels, target.pixels.size
     if loss.ssim == 0:
         found = rasterizer.backward(
-            background, target=pixels, weights=target.weights, l1=loss.l1, l2=loss.l2, fused=True
+            background, target=pixels, weights=target.weights, l1=loss.l1, l2=loss.l2, fused=True, show=show
         )
         return Evaluation(found.loss / count, found.squared_error / count, found)
     image = rasterizer.forward(background, keep=True)

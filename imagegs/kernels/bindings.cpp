@@ -58,19 +58,17 @@ public:
     renderer_.forward(background.data(), image.data(), keep);
   }
 
-  std::pair<double, double> backward(In<Values> background, Out<Image> image, std::optional<In<Image>> target,
-                                     std::optional<In<Rows>> weights, std::optional<In<Image>> v_image, float l1,
-                                     float l2, bool fused, Out<nb::shape<-1, imagegs::kLocalGradients>> v_local,
-                                     Out<Rows> v_colors, Out<Values> v_background) {
+  std::pair<double, double> backward(In<Values> background, std::optional<Out<Image>> image,
+                                     std::optional<In<Image>> target, std::optional<In<Rows>> weights,
+                                     std::optional<In<Image>> v_image, float l1, float l2, bool fused,
+                                     Out<nb::shape<-1, imagegs::kLocalGradients>> v_local, Out<Rows> v_colors,
+                                     Out<Values> v_background) {
     const auto alone = lock();
-    check(background, image);
-    const auto fits = [&](const auto &array) {
-      return array.shape(0) == image.shape(0) && array.shape(1) == image.shape(1) && array.shape(2) == image.shape(2);
-    };
+    require(background.shape(0) == size_t(renderer_.channels()), "background must have C values");
+    require(image ? fits(*image) : fused, "image must be [C, H, W]");
     require(!target || fits(*target), "target must be [C, H, W]");
     require(!v_image || fits(*v_image), "v_image must be [C, H, W]");
-    require(!weights || (weights->shape(0) == image.shape(1) && weights->shape(1) == image.shape(2)),
-            "weights must be [H, W]");
+    require(!weights || fits(*weights), "weights must be [H, W]");
     require(int64_t(v_local.shape(0)) == renderer_.count() && int64_t(v_colors.shape(0)) == renderer_.count() &&
                 int(v_colors.shape(1)) == renderer_.channels() && int(v_background.shape(0)) == renderer_.channels(),
             "gradients must have the shapes of their arrays");
@@ -78,7 +76,7 @@ public:
     const imagegs::Loss loss{target ? target->data() : nullptr, weights ? weights->data() : nullptr,
                              v_image ? v_image->data() : nullptr, l1, l2};
     const nb::gil_scoped_release release;
-    const auto sums = renderer_.backward(background.data(), image.data(), loss, fused,
+    const auto sums = renderer_.backward(background.data(), image ? image->data() : nullptr, loss, fused,
                                          {v_local.data(), v_colors.data(), v_background.data()});
     return {sums.loss, sums.squared_error};
   }
@@ -87,10 +85,8 @@ public:
                Out<Values> growth) {
     const auto alone = lock();
     check(background, image);
-    require(target.shape(0) == image.shape(0) && target.shape(1) == image.shape(1) && target.shape(2) == image.shape(2),
-            "target must be [C, H, W]");
-    require(!weights || (weights->shape(0) == image.shape(1) && weights->shape(1) == image.shape(2)),
-            "weights must be [H, W]");
+    require(fits(target), "target must be [C, H, W]");
+    require(!weights || fits(*weights), "weights must be [H, W]");
     require(int64_t(growth.shape(0)) == renderer_.count(), "growth must be [N]");
     require(renderer_.kept(), "forward(keep=True) must come first");
     const imagegs::Loss loss{target.data(), weights ? weights->data() : nullptr, nullptr, 0.0f, 1.0f};
@@ -108,11 +104,15 @@ private:
     return hold;
   }
 
+  template <typename Array> bool fits(const Array &array) const {
+    const size_t last = array.ndim() - 1;
+    return (array.ndim() < 3 || array.shape(0) == size_t(renderer_.channels())) &&
+           array.shape(last - 1) == size_t(renderer_.height()) && array.shape(last) == size_t(renderer_.width());
+  }
+
   void check(const In<Values> &background, const Out<Image> &image) const {
     require(background.shape(0) == size_t(renderer_.channels()), "background must have C values");
-    require(image.shape(0) == size_t(renderer_.channels()) && image.shape(1) == size_t(renderer_.height()) &&
-                image.shape(2) == size_t(renderer_.width()),
-            "image must be [C, H, W]");
+    require(fits(image), "image must be [C, H, W]");
   }
 
   imagegs::Renderer renderer_;
@@ -175,7 +175,7 @@ NB_MODULE(_native, m) {
       .def("prepare", &PyRenderer::prepare, "means"_a.noconvert(), "scales"_a.noconvert(), "rotations"_a.noconvert(),
            "colors"_a.noconvert(), "height"_a, "width"_a, "viewport"_a, "blend"_a, "top_k"_a)
       .def("forward", &PyRenderer::forward, "background"_a.noconvert(), "image"_a.noconvert(), "keep"_a)
-      .def("backward", &PyRenderer::backward, "background"_a.noconvert(), "image"_a.noconvert(),
+      .def("backward", &PyRenderer::backward, "background"_a.noconvert(), "image"_a.noconvert().none(),
            "target"_a.noconvert().none(), "weights"_a.noconvert().none(), "v_image"_a.noconvert().none(), "l1"_a,
            "l2"_a, "fused"_a, "v_local"_a.noconvert(), "v_colors"_a.noconvert(), "v_background"_a.noconvert())
       .def("removal", &PyRenderer::removal, "background"_a.noconvert(), "image"_a.noconvert(), "target"_a.noconvert(),

@@ -121,7 +121,7 @@ inline Splat prepare(const float *mean, const float *scale, float rotation, cons
 // Turns a Gaussian's moments into gradients in its own frame: position in units of its scales, log scales, rotation.
 inline void local_gradient(const Moments &m, const Splat &splat, const float *scale, float rotation,
                            const Viewport &view, float *v_local) {
-  const double c = std::cos(double(rotation)), s = std::sin(double(rotation));
+  const double c = std::cos(rotation), s = std::sin(rotation);
   const double s1 = clamp_scale(scale[0]), s2 = clamp_scale(scale[1]);
   const bool held1 = s1 != double(scale[0]), held2 = s2 != double(scale[1]); // a clamped scale has no gradient
   if (is_plain(view)) {

@@ -149,6 +149,7 @@ class Rasterizer:
         l1: float = 0.0,
         l2: float = 0.0,
         fused: bool = False,
+        show: bool = True,
     ) -> Gradients:
         """Gradients of mean(weights (l1 |d| + l2 d²)) + <v_image, image>, d = image - target.
 
@@ -160,6 +161,7 @@ class Rasterizer:
             l1: weight of the absolute error.
             l2: weight of the squared error.
             fused: render as well, tile by tile (quicker); without it ``forward(keep=True)`` must come first.
+            show: with ``fused``, also write the picture into ``image``.
         """
         if not available():
             found = self._kernel.backward(
@@ -167,7 +169,7 @@ class Rasterizer:
             )
             self._image = self._kernel._image
             return Gradients(*found)
-        image = self._canvas() if fused else self._image
+        image = self._image if not fused else self._canvas() if show else None
         n, channels = self._arrays[3].shape
         local, colors = np.empty((n, 5), np.float32), np.empty((n, channels), np.float32)
         v_background = np.empty(channels, np.float32)

@@ -17,7 +17,7 @@ namespace {
 constexpr int kLanes = Floats::kLanes;
 constexpr int kMaxTileHeight = 32;
 constexpr int kVectors = kTileWidth / kLanes; // vectors in a tile row
-constexpr int64_t kBucketBytes = 1 << 20;     // top-K candidates of as many rows as fit are kept at a time
+constexpr int64_t kBucketBytes = 1 << 21;     // top-K candidates of as many rows as fit are kept at a time
 static_assert(kTileWidth % kLanes == 0 && kMaxTileHeight % kLanes == 0);
 
 struct TileRect {
@@ -125,6 +125,9 @@ template <int C>
 void accumulate(const RenderPlan &plan, const float *colors, int tile, const TileRect &rect, TilePlanes &planes,
                 Trace *trace) {
   const int channels = channel_count<C>(plan.channels);
+  // copies, since a vector store may alias anything: the compiler would read the originals again after each
+  float *const totals = planes.total, *const pixels = planes.image;
+  const size_t plane = planes.plane;
   Rows local;
   float *kept = trace ? trace->unclipped.get() : nullptr;
   Floats color[C > 0 ? C : kMaxChannels];
@@ -135,18 +138,20 @@ void accumulate(const RenderPlan &plan, const float *colors, int tile, const Til
     find_rows(splat, rect, rows);
     Weigher weigher(splat);
     for (int c = 0; c < channels; c++) color[c] = Floats(colors[id * channels + c]);
-    for (int r = rows.begin; r < rows.end; r++) {
+    const int end = rows.end;
+    for (int r = rows.begin; r < end; r++) {
       weigher.row(rows, r);
-      for (int v = rows.first[r]; v < rows.stop[r]; v++) {
+      const int stop = rows.stop[r];
+      for (int v = rows.first[r]; v < stop; v++) {
         const Floats e = weigher.unclipped(weigher.t(v)), w = weigher.clipped(e);
         if (kept) {
           store(kept, e);
           kept += kLanes;
         }
-        float *at = planes.total + r * kTileWidth + v * kLanes;
-        store(at, load(at) + w);
-        float *pixel = planes.image + r * kTileWidth + v * kLanes;
-        for (int c = 0; c < channels; c++, pixel += planes.plane) store(pixel, fma(w, color[c], load(pixel)));
+        const int at = r * kTileWidth + v * kLanes;
+        store(totals + at, load(totals + at) + w);
+        float *pixel = pixels + at;
+        for (int c = 0; c < channels; c++, pixel += plane) store(pixel, fma(w, color[c], load(pixel)));
       }
     }
   }
@@ -342,6 +347,17 @@ void get_all(const RenderPlan &plan, const ForwardArrays &arrays, const TileRect
   }
 }
 
+// A tile's part of one channel of a picture: where it lies, if it has whole rows, else a copy that has.
+struct TileView {
+  const float *first;
+  size_t stride;
+};
+TileView view(const TileGrid &grid, const TileRect &rect, const float *picture, float *copy) {
+  if (rect.width == kTileWidth) return {picture + size_t(rect.top) * grid.width + rect.left, size_t(grid.width)};
+  get(grid, rect, picture, copy);
+  return {copy, kTileWidth};
+}
+
 // dL/dI of the tile from the loss, divided by the sum of weights; the loss itself and the background's gradient.
 LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &rect, TilePlanes &planes,
                       float *v_background) {
@@ -350,11 +366,12 @@ LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &
   const Floats mean(1.0f / (float(size) * plan.channels)), zero(0.0f), one(1.0f), l1(loss.l1), l2(loss.l2);
   LossSums sums{0.0, 0.0};
   std::fill_n(planes.offset, rect.pixels(), 0.0f);
-  if (loss.weights) get(grid, rect, loss.weights, planes.weights);
+  TileView weights{}, target{};
+  if (loss.weights) weights = view(grid, rect, loss.weights, planes.weights);
   for (int c = 0; c < plan.channels; c++) {
     float *v = planes.v_image + planes.plane * c;
     const float *pixel = planes.image + planes.plane * c;
-    if (loss.target) get(grid, rect, loss.target + size * c, planes.target);
+    if (loss.target) target = view(grid, rect, loss.target + size * c, planes.target);
     if (loss.v_image)
       get(grid, rect, loss.v_image + size * c, v);
     else
@@ -368,9 +385,10 @@ LossSums weigh_errors(const RenderPlan &plan, const Loss &loss, const TileRect &
         const Floats value = load(pixel + p);
         Floats v_value = load(v + p);
         if (loss.target) {
-          const Floats target = load(planes.target + p), weight = loss.weights ? load(planes.weights + p) : one;
-          const Floats d = where(inside, value - target), magnitude = max(d, zero - d);
-          const Floats clamped = where(inside, min(max(value, zero), one) - target);
+          const Floats wanted = load(target.first + r * target.stride + x);
+          const Floats weight = loss.weights ? load(weights.first + r * weights.stride + x) : one;
+          const Floats d = where(inside, value - wanted), magnitude = max(d, zero - d);
+          const Floats clamped = where(inside, min(max(value, zero), one) - wanted);
           const Floats sign = where(d > zero, one) - where(zero > d, one);
           error_row = fma(clamped, clamped, error_row);
           loss_row = fma(weight, l1 * magnitude + l2 * d * d, loss_row);
@@ -568,7 +586,7 @@ void backward(const RenderPlan &plan, const ForwardArrays &arrays, const Loss &l
     if (trace) trace->make_room(pairs, plan.grid.tile_height);
     if (fused) {
       render_tile(plan, arrays, tile, rect, planes, scratch.buckets(thread), trace);
-      put_all(plan, arrays, rect, planes);
+      if (arrays.image) put_all(plan, arrays, rect, planes);
     } else {
       get_all(plan, arrays, rect, planes);
     }

@@ -15,7 +15,7 @@
 
 namespace imagegs {
 
-constexpr int kTileWidth = 32;
+constexpr int kTileWidth = 64;
 constexpr int kMomentCount = 6;
 
 struct RenderPlan {
@@ -57,7 +57,7 @@ struct BackwardArrays {
 struct Kernels {
   const char *name;
   void (*forward)(const RenderPlan &, const ForwardArrays &);
-  // fused: also renders each tile first, so that its planes stay in the cache; the image must then not be needed before
+  // fused: also renders each tile first, so that its planes stay in the cache; the image is then left out if null
   void (*backward)(const RenderPlan &, const ForwardArrays &, const Loss &, bool fused, const BackwardArrays &);
   // Growth of the weighted squared error without each Gaussian, by slot [slots]; after forward()
   void (*removal)(const RenderPlan &, const ForwardArrays &, const Loss &, float *partials);

@@ -19,7 +19,7 @@ public:
   void prepare(const GaussianArrays &gaussians, int height, int width, const Viewport &view, int blend, int top_k);
   // Writes image [C, H, W]; keeps what backward() needs if asked to.
   void forward(const float *background, float *image, bool keep);
-  // Gradients of the loss; renders first (into image) if fused, else image is what forward() wrote.
+  // Gradients of the loss; renders first (into image, if not null) if fused, else image is what forward() wrote.
   LossSums backward(const float *background, float *image, const Loss &loss, bool fused, const Gradients &out);
 
   // How much the weighted squared error grows without each Gaussian [N]; needs a kept forward().
