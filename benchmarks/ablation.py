@@ -47,7 +47,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def measure(names: list[str], variants: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    native.threads(THREADS).__enter__()
     paths = [path for path in kodak() if path.name in names]
     rows = []
     for variant, changes in variants.items():
@@ -75,6 +74,7 @@ if __name__ == "__main__":
     if not kodak():
         raise SystemExit("ablation.py: expected the Kodak pictures in ../shared/data/kodak, found none")
     chosen = dict(list(VARIANTS.items())[:4]) if arguments.quick else VARIANTS
-    rows = measure(list(PICTURES[: 1 if arguments.quick else None]), chosen)
+    with native.threads(THREADS):
+        rows = measure(list(PICTURES[: 1 if arguments.quick else None]), chosen)
     results = {"gaussians": GAUSSIANS, "steps": STEPS, "pictures": PICTURES, "variants": rows}
     write("ablation", "python benchmarks/ablation.py" + " --quick" * arguments.quick, results)

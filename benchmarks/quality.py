@@ -18,7 +18,6 @@ from imagegs.kernels import native
 
 
 def measure(counts: list[int], preset: str, limit: int | None) -> list[dict[str, Any]]:
-    native.threads(THREADS).__enter__()
     module = spike()
     tables = []
     for count in counts:
@@ -56,5 +55,6 @@ if __name__ == "__main__":
     command = (
         f"python benchmarks/quality.py --counts {' '.join(map(str, arguments.counts))} --preset {arguments.preset}"
     )
-    tables = measure(arguments.counts, arguments.preset, 3 if arguments.quick else None)
+    with native.threads(THREADS):
+        tables = measure(arguments.counts, arguments.preset, 3 if arguments.quick else None)
     write("quality", command + " --quick" * arguments.quick, tables)

@@ -45,7 +45,6 @@ def step(side: int, arrays: tuple[np.ndarray, ...], repeats: int) -> dict[str, f
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    native.threads(THREADS).__enter__()
     by_pixels, by_area = [], []
     for side in (256, 512, 1024) if quick else (256, 512, 1024, 2048, 4096):
         count = side * side // PIXELS_PER_GAUSSIAN
@@ -86,6 +85,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="up to 1024² only")
     arguments = parser.parse_args()
-    found = measure(arguments.quick)
+    with native.threads(THREADS):
+        found = measure(arguments.quick)
     write("scaling", "python benchmarks/scaling.py" + " --quick" * arguments.quick, found)
     draw(found, RESULTS / "scaling.svg")

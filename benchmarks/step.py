@@ -20,7 +20,6 @@ GAUSSIANS = 5000
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    native.threads(THREADS).__enter__()
     torch.set_num_threads(THREADS)
     paths = kodak(1 if quick else 3)
     names = [path.name for path in paths] or ["generated 512x768"]
@@ -89,4 +88,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one picture, few repeats")
     arguments = parser.parse_args()
-    write("step", "python benchmarks/step.py" + " --quick" * arguments.quick, measure(arguments.quick))
+    with native.threads(THREADS):
+        write("step", "python benchmarks/step.py" + " --quick" * arguments.quick, measure(arguments.quick))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,14 @@ def scene() -> npt.NDArray[np.float32]:
     waves = [0.5 + 0.3 * np.sin(x / (5 + k)) * np.cos(y / (7 - k)) for k in range(3)]
     disc, edge = np.hypot(x - 48, y - 26) < 13, y > 0.5 * x + 10
     return np.clip(np.stack(waves) + 0.2 * disc - 0.1 * edge, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """For small problems, which are not worth sharing out."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

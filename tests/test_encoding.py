@@ -76,9 +76,9 @@ def test_a_fit_that_knows_of_the_rounding_survives_it_better(scene: Pixels) -> N
 
 
 def test_fewer_bits_make_a_smaller_and_worse_file(scene: Pixels) -> None:
-    coarse, fine = (encode(scene, **QUICK, bits=bits) for bits in (BitWidths(8, 4, 5, 4), BitWidths(16, 12, 12, 12)))
+    coarse, fine = (encode(scene, **QUICK, bits=bits) for bits in (BitWidths(7, 4, 4, 4), BitWidths(16, 12, 12, 12)))
     assert len(coarse.data) < 0.7 * len(fine.data)
-    assert coarse.psnr < fine.psnr - 1  # 2.6 to 3.5 dB were seen; short fits differ by how a machine rounds
+    assert coarse.psnr < fine.psnr - 3
     assert parse(coarse.data).gaussians.means.shape == (100, 2)
 
 

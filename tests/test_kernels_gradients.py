@@ -19,16 +19,8 @@ VIEWPORTS = {
     "minified": (-20.0, -10.0, 2.0, 3.3),
     "mixed": (1.0, 2.0, 0.6, 2.4),
 }
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 compiled_only = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_torch_thread():
-    """Problems this small are not worth sharing out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,10 @@ import torch
 
 from imagegs.kernels import constants, native, reference
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built"),
+    pytest.mark.usefixtures("one_torch_thread"),
+]
 
 HEIGHT, WIDTH = 45, 70
 BLENDS = ("normalized", "topk", "sum")
@@ -25,15 +28,6 @@ VIEWPORTS = {
     "minified": (-20.0, -10.0, 2.0, 3.3),
     "mixed": (1.0, 2.0, 0.6, 2.4),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_torch_thread():
-    """Problems this small are not worth sharing out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -8,20 +8,14 @@ import torch
 
 from imagegs.kernels import native, reference
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built"),
+    pytest.mark.usefixtures("one_torch_thread"),
+]
 INSTRUCTION_SETS = [
     name for name in ("avx512", "avx2", "baseline") if native.available() and native._native.select_kernels(name)
 ]
 SHAPES = [(1, 1, 1), (2, 5, 3), (3, 33, 257), (1, 70, 300), (1, 1, 600), (1, 600, 1), (2, 64, 512), (1, 13, 17)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_torch_thread():
-    """Problems this small are not worth sharing out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)
