@@ -1,19 +1,19 @@
 """Pictures: a file or a folder <-> an array [C, H, W], and what is needed to give the same kind of file back.
 
 A single picture is read upright, with straight alpha as its last channel, converted from its ICC profile to sRGB; the
-profile and the EXIF are kept and put into the file that is written. Integers of 8 and 16 bits become [0, 1]. Values
-leave [0, 1] in two cases only: colours of a wide-gamut profile that sRGB cannot hold (`imagegs.profiles`), and
+profile, the EXIF and the XMP are kept and put into the file that is written. Integers of 8 and 16 bits become [0, 1].
+Values leave [0, 1] in two cases only: colours of a wide-gamut profile that sRGB cannot hold (`imagegs.profiles`), and
 floating-point files (EXR, TIFF), whose numbers stay as they are, without any curve, and are cut to [0, 1] when they are
 written to a file of integers.
 
 A folder is a texture stack: its pictures, sorted by name, become the channels of one target. They may be maps of
-anything, so that their numbers stay as stored: no colour conversion, no profile, no EXIF.
+anything, so that their numbers stay as stored: no colour conversion, no profile, no EXIF, no XMP.
 
 The bytes of a `PictureInfo`, as a ``.gsimg`` file carries them; integers are little-endian:
 
 ```
 size  field
-1     flags: bit 0 texture stack, bit 1 ICC profile present, bit 2 EXIF present, bits 3 to 7 zero
+1     flags: bit 0 texture stack, bit 1 ICC profile present, bit 2 EXIF present, bit 3 XMP present, bits 4 to 7 zero
 1     P, number of planes: 1 for a single picture, 1 to 32 for a stack
 P times:
   1   mode: 0 L (grey), 1 LA (grey, alpha), 2 RGB, 3 RGBA, 4 F (one floating-point channel)
@@ -26,9 +26,12 @@ if bit 1:
 if bit 2:
   4   n
   n   EXIF as a TIFF structure (no "Exif" before it), a zlib stream of 1 to 60,000 bytes when inflated
+if bit 3:
+  4   n
+  n   XMP packet, UTF-8 without null characters, a zlib stream of 1 to 1,048,576 bytes when inflated
 ```
 
-A stack has neither bit 1 nor bit 2. The channels of all planes, in order, are the channels of the picture: 1 to 32.
+A stack has none of the bits 1 to 3. The channels of all planes, in order, are the channels of the picture: 1 to 32.
 Nothing follows the last field.
 """
 
@@ -51,7 +54,17 @@ from .errors import FormatError, ImageError, ShapeError, TruncatedError
 from .files import atomic_write, atomic_write_folder
 from .gaussians import MAX_CHANNELS
 from .profiles import MAX_PROFILE_BYTES, check_profile, from_srgb, to_srgb
-from .rasters import FORMATS, MAX_EXIF_BYTES, Raster, encode_raster, format_of, from_pillow, read_raster
+from .rasters import (
+    FORMATS,
+    MAX_EXIF_BYTES,
+    MAX_XMP_BYTES,
+    Raster,
+    encode_raster,
+    format_of,
+    from_pillow,
+    is_xmp_text,
+    read_raster,
+)
 
 FloatArray = npt.NDArray[np.float32]
 Mode = Literal["L", "LA", "RGB", "RGBA", "F"]
@@ -71,7 +84,7 @@ _LETTERS: dict[str, tuple[str, ...]] = {
 }
 _MODE_IDS: dict[Mode, int] = {"L": 0, "LA": 1, "RGB": 2, "RGBA": 3, "F": 4}
 _MODES: dict[int, Mode] = {number: mode for mode, number in _MODE_IDS.items()}
-_STACK, _ICC, _EXIF = 1, 2, 4
+_STACK, _ICC, _EXIF, _XMP = 1, 2, 4, 8
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class PictureInfo:
         icc: profile that single pictures are written with, or empty for sRGB.
         exif: EXIF as a TIFF structure without orientation, or empty.
         stack: whether it is a texture stack, written as a folder.
+        xmp: XMP packet in UTF-8, or empty.
 
     Raises:
         ImageError: the parts contradict each other.
@@ -132,20 +146,23 @@ class PictureInfo:
     icc: bytes = field(default=b"", repr=False)
     exif: bytes = field(default=b"", repr=False)
     stack: bool = False
+    xmp: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         names = [plane.name for plane in self.planes]
         if self.stack:
             if "" in names or len({name.casefold() for name in names}) < len(names):
                 raise ImageError("texture stack: expected a name of its own for each picture")
-            if self.icc or self.exif:
-                raise ImageError("texture stack: expected neither profile nor EXIF")
+            if self.icc or self.exif or self.xmp:
+                raise ImageError("texture stack: expected no profile, no EXIF and no XMP")
         elif names != [""]:
             raise ImageError(f"picture: expected one plane without a name, found {len(names)}: {', '.join(names)}")
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise ImageError(f"picture: expected 1 to {MAX_CHANNELS} channels, found {self.channels}")
         if len(self.icc) > MAX_PROFILE_BYTES or len(self.exif) > MAX_EXIF_BYTES:
             raise ImageError("picture: its profile or its EXIF is too long to be kept")
+        if len(self.xmp) > MAX_XMP_BYTES or not is_xmp_text(self.xmp):
+            raise ImageError(f"picture: expected XMP of up to {MAX_XMP_BYTES:,} bytes of UTF-8, found other bytes")
 
     @property
     def channels(self) -> int:
@@ -192,12 +209,12 @@ class PictureInfo:
 
     def to_bytes(self) -> bytes:
         """The bytes that the head of this module describes."""
-        flags = _STACK * self.stack | _ICC * bool(self.icc) | _EXIF * bool(self.exif)
+        flags = _STACK * self.stack | _ICC * bool(self.icc) | _EXIF * bool(self.exif) | _XMP * bool(self.xmp)
         parts = [struct.pack("<BB", flags, len(self.planes))]
         for plane in self.planes:
             name = plane.name.encode()
             parts.append(struct.pack("<BBB", _MODE_IDS[plane.mode], plane.bits, len(name)) + name)
-        for block in (self.icc, self.exif):
+        for block in (self.icc, self.exif, self.xmp):
             if block:
                 packed = zlib.compress(block, 9)
                 parts.append(struct.pack("<I", len(packed)) + packed)
@@ -214,17 +231,18 @@ class PictureInfo:
         """
         reader = _Reader(bytes(data))
         flags, count = reader.take("flags", 1)[0], reader.take("number of planes", 1)[0]
-        if flags & ~(_STACK | _ICC | _EXIF):
-            raise FormatError(f"picture info: flags: expected bits 0 to 2, found {flags:#04x}")
+        if flags & ~(_STACK | _ICC | _EXIF | _XMP):
+            raise FormatError(f"picture info: flags: expected bits 0 to 3, found {flags:#04x}")
         if not 1 <= count <= MAX_CHANNELS:
             raise FormatError(f"picture info: number of planes: expected 1 to {MAX_CHANNELS}, found {count}")
         planes = tuple(_read_plane(reader, index) for index in range(count))
         icc = reader.inflate("ICC profile", MAX_PROFILE_BYTES) if flags & _ICC else b""
         exif = reader.inflate("EXIF", MAX_EXIF_BYTES) if flags & _EXIF else b""
+        xmp = reader.inflate("XMP", MAX_XMP_BYTES) if flags & _XMP else b""
         if reader.left:
             raise FormatError(f"picture info: expected its end at byte {reader.at}, found {reader.left} bytes more")
         try:
-            return cls(planes, icc, exif, bool(flags & _STACK))
+            return cls(planes, icc, exif, bool(flags & _STACK), xmp)
         except ImageError as error:
             raise FormatError(f"picture info: {error}") from error
 
@@ -403,7 +421,7 @@ def _from_raster(raster: Raster, source: str) -> Picture:
             icc, notes = b"", (*notes, f"{source}: {error}; taken as sRGB")
     if len(icc) > MAX_PROFILE_BYTES:
         icc, notes = b"", (*notes, f"{source}: its colour profile is too long to be kept; written as sRGB")
-    return Picture(pixels, PictureInfo((plane,), icc, raster.exif), source, notes)
+    return Picture(pixels, PictureInfo((plane,), icc, raster.exif, xmp=raster.xmp), source, notes)
 
 
 def _floats(raster: Raster, name: str) -> tuple[FloatArray, Plane]:
@@ -436,7 +454,7 @@ def _encoded(path: Path, pixels: FloatArray, plane: Plane, info: PictureInfo) ->
     else:
         top = (1 << depth) - 1
         samples = np.rint(np.clip(values, 0, 1) * np.float32(top)).astype(np.uint8 if depth == 8 else np.uint16)
-    return encode_raster(Raster(samples, icc, info.exif), path)
+    return encode_raster(Raster(samples, icc, info.exif, xmp=info.xmp), path)
 
 
 def _check_pixels(pixels: npt.ArrayLike, info: PictureInfo, where: str) -> FloatArray:

@@ -8,6 +8,7 @@ its extension; GIF and BMP are read as well. What those libraries raise leaves h
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import tempfile
 import threading
@@ -15,14 +16,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from .errors import ImageError, ImageGSError
 from .gaussians import MAX_SIDE
@@ -32,6 +33,8 @@ Samples = npt.NDArray[Any]
 
 MAX_EXIF_BYTES = 60_000
 """What a JPEG file can carry, less a reserve."""
+MAX_XMP_BYTES = 1 << 20
+"""Longer XMP packets are not kept."""
 
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -45,6 +48,11 @@ _EXIF_FOLDERS = (0x8769, 0x8825)
 # the maker's private block, whose inner offsets break when it moves; another folder; sizes, which turn with the picture
 _EXIF_DROPPED = (0x927C, 0xA005, 0xA002, 0xA003)
 
+_XMP_TAG = 700
+_XMP_KEYWORD = "XML:com.adobe.xmp"
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[0-9]")
+_JPEG_XMP_BYTES = 65_504
+
 
 @dataclass(frozen=True)
 class FileFormat:
@@ -55,7 +63,7 @@ class FileFormat:
         depths: bits per sample, rising; 32 are floating-point numbers.
         alpha: whether it holds transparency.
         grey: whether it holds pictures of one colour channel.
-        metadata: whether it holds ICC profiles and EXIF.
+        metadata: whether it holds ICC profiles, EXIF and XMP.
         options: how Pillow writes it.
     """
 
@@ -101,12 +109,14 @@ class Raster:
         icc: colour profile of the samples, or empty.
         exif: EXIF as a TIFF structure without orientation, preview and maker's block, or empty.
         notes: what the user should know.
+        xmp: XMP packet in UTF-8 whose orientation, if it has one, is upright, or empty.
     """
 
     samples: Samples
     icc: bytes = b""
     exif: bytes = b""
     notes: tuple[str, ...] = ()
+    xmp: bytes = b""
 
 
 def format_of(path: Path) -> FileFormat:
@@ -178,9 +188,8 @@ def from_pillow(image: Image.Image, source: str, notes: tuple[str, ...] = (), sa
             kept, notes = b"", (*notes, f"{source}: its EXIF is longer than {MAX_EXIF_BYTES:,} bytes and not kept")
         if samples is None:
             samples = _pillow_samples(image, source)
-        if image.mode == "CMYK":
-            return _from_inks(samples, icc, kept, orientation, source, notes)
-        return _upright(samples, icc, kept, orientation, source, notes)
+        finish = _from_inks if image.mode == "CMYK" else _upright
+        return _with_xmp(finish(samples, icc, kept, orientation, source, notes), image.info.get("xmp"), source)
 
 
 def encode_raster(raster: Raster, path: Path) -> bytes:
@@ -188,6 +197,7 @@ def encode_raster(raster: Raster, path: Path) -> bytes:
 
     JPEG is written at quality 95 without chroma subsampling, AVIF at quality 90 without it, WebP without loss, PNG and
     TIFF deflated. TIFF files with EXIF are not compressed if they have 8 bits, and carry its text fields alone if more.
+    XMP of more than 65,504 bytes does not fit into a JPEG file and is left out there.
 
     Args:
         raster: samples in a depth of the format.
@@ -202,14 +212,14 @@ def encode_raster(raster: Raster, path: Path) -> bytes:
     if channels in {2, 4} and not kind.alpha:
         others = " ".join(suffix for suffix, other in FORMATS.items() if other.alpha)
         raise ImageError(f"{path}: {kind.name} holds no transparency, which this picture has; use one of {others}")
-    icc, exif = (raster.icc, raster.exif) if kind.metadata else (b"", b"")
+    icc, exif, xmp = (raster.icc, raster.exif, raster.xmp) if kind.metadata else (b"", b"", b"")
     with _one_line(str(path), f"cannot be written as {kind.name}"):
         if kind is _EXR:
             return _encode_exr(samples, path)
         if kind is _PNG and samples.dtype == np.uint16:
-            return _encode_deep_png(samples, icc, exif)
+            return _encode_deep_png(samples, icc, exif, xmp)
         if kind is _TIFF and samples.dtype != np.uint8:
-            return _encode_deep_tiff(samples, icc, exif)
+            return _encode_deep_tiff(samples, icc, exif, xmp)
         options = dict(kind.options)
         if icc:
             options["icc_profile"] = icc
@@ -217,6 +227,8 @@ def encode_raster(raster: Raster, path: Path) -> bytes:
             options["exif"] = b"Exif\0\0" + exif
             if kind is _TIFF:
                 options["compression"] = "raw"  # Pillow's compressed TIFF files cannot hold the folders of EXIF
+        if xmp:
+            options |= _xmp_options(kind, xmp, exif)
         buffer = BytesIO()
         image = Image.fromarray(samples[..., 0] if channels == 1 else samples)
         image.save(buffer, kind.name, **options)
@@ -363,8 +375,9 @@ def _read_deep_tiff(data: bytes, source: str, max_pixels: int) -> Raster | None:
                 text[tag] = value
         icc = bytes(page.tags.valueof(34675) or b"")
         orientation = page.tags.valueof(274, default=1)
+        xmp = page.tags.valueof(_XMP_TAG)
     finish = _from_inks if inks else _upright
-    return finish(samples, icc, _kept_exif(text), orientation, source, notes)
+    return _with_xmp(finish(samples, icc, _kept_exif(text), orientation, source, notes), xmp, source)
 
 
 def _read_exr(path: Path, max_pixels: int) -> Raster:
@@ -462,27 +475,66 @@ def _kept_exif(exif: Image.Exif) -> bytes:
     return bytes(kept.tobytes())[len(b"Exif\0\0") :] if len(kept) else b""
 
 
-def _encode_deep_png(samples: Samples, icc: bytes, exif: bytes) -> bytes:
+def _with_xmp(raster: Raster, packet: Any, source: str) -> Raster:
+    """The raster with the XMP that came with it, as far as it can be kept; its orientation becomes upright."""
+    xmp = packet.encode() if isinstance(packet, str) else packet if isinstance(packet, bytes) else b""
+    xmp = xmp.rstrip(b"\0")
+    if len(xmp) > MAX_XMP_BYTES:
+        reason = f"is longer than {MAX_XMP_BYTES:,} bytes"
+    elif not is_xmp_text(xmp):
+        reason = "is no text in UTF-8"
+    else:
+        return replace(raster, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
+    return replace(raster, notes=(*raster.notes, f"{source}: its XMP {reason} and not kept"))
+
+
+def is_xmp_text(xmp: bytes) -> bool:
+    """Whether the bytes are what every format can hold: UTF-8 without null characters."""
+    try:
+        return "\0" not in xmp.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _xmp_options(kind: FileFormat, xmp: bytes, exif: bytes) -> dict[str, Any]:
+    """What Pillow has to be told so that the packet is written."""
+    if kind is _PNG:
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt(_XMP_KEYWORD, xmp.decode())
+        return {"pnginfo": text}
+    if kind is _TIFF:
+        fields = Image.Exif()
+        if exif:
+            fields.load(b"Exif\0\0" + exif)
+        fields[_XMP_TAG] = xmp
+        return {"exif": fields}
+    return {} if kind is _JPEG and len(xmp) > _JPEG_XMP_BYTES else {"xmp": xmp}
+
+
+def _encode_deep_png(samples: Samples, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
     import imagecodecs
 
     plain = bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples))
     profile = _chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)) if icc else b""
     fields = _chunk(b"eXIf", exif) if exif else b""
-    return plain[:_PNG_HEADER_BYTES] + profile + fields + plain[_PNG_HEADER_BYTES:]
+    packet = _chunk(b"iTXt", _XMP_KEYWORD.encode() + bytes(5) + xmp) if xmp else b""
+    return plain[:_PNG_HEADER_BYTES] + profile + fields + packet + plain[_PNG_HEADER_BYTES:]
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def _encode_deep_tiff(samples: Samples, icc: bytes, exif: bytes) -> bytes:
+def _encode_deep_tiff(samples: Samples, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
     import tifffile
 
     channels = samples.shape[2]
     fields = Image.Exif()
     if exif:
         fields.load(b"Exif\0\0" + exif)
-    text = [(tag, "s", 0, str(fields[tag]), True) for tag in _TEXT_TAGS if tag in fields]
+    tags: list[Any] = [(tag, "s", 0, str(fields[tag]), True) for tag in _TEXT_TAGS if tag in fields]
+    if xmp:
+        tags.append((_XMP_TAG, "B", len(xmp), xmp, True))
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -493,7 +545,7 @@ def _encode_deep_tiff(samples: Samples, icc: bytes, exif: bytes) -> bytes:
         compression="zlib",
         predictor=samples.dtype == np.uint16,
         iccprofile=icc or None,
-        extratags=text,
+        extratags=tags,
         metadata=None,
         software=False,
     )

@@ -323,6 +323,91 @@ def test_broken_exif_is_a_note(tmp_path, monkeypatch):
     assert picture.notes == (f"{tmp_path / 'a.webp'}: its EXIF is broken and not kept",)
 
 
+XMP = (
+    '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" {orientation}'
+    'xmp:Label="Zürich"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+TITLED = XMP.format(orientation="").encode()
+
+
+def xmp_in(path: Path) -> bytes:
+    """The packet as Pillow, or for deep TIFF files tifffile, finds it in a file."""
+    if path.name.startswith("deep") and path.suffix == ".tif":
+        with tifffile.TiffFile(path) as file:
+            return file.pages[0].tags.valueof(700) or b""
+    with Image.open(path) as image:
+        image.load()
+        return image.info.get("xmp", b"")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.avif", "deep.png", "deep.tif"])
+@pytest.mark.parametrize("exif", [b"", b"II*\0" + bytes([8, 0, 0, 0]) + bytes(6)])
+def test_xmp_returns(tmp_path, name, exif):
+    info = PictureInfo((Plane("", "RGB", 16 if name.startswith("deep") else 8),), icc=SRGB, exif=exif, xmp=TITLED)
+    write_image(tmp_path / name, floats(samples(3)), info)
+    assert xmp_in(tmp_path / name) == TITLED
+    picture = read_image(tmp_path / name)
+    assert picture.info.xmp == TITLED
+    assert picture.info.icc == SRGB
+    assert picture.notes == ()
+    assert abs(picture.pixels - floats(samples(3))).mean() < 0.02
+
+
+def test_xmp_stands_beside_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x0110], exif[0x8769] = "Camera", {0x9003: "2024:05:06 07:08:09"}
+    info = PictureInfo((Plane("", "RGB", 8),), exif=exif.tobytes()[6:], xmp=TITLED)
+    for suffix in (".jpg", ".png", ".webp", ".tif", ".avif"):
+        write_image(tmp_path / f"a{suffix}", floats(samples(3)), info)
+        found = Image.open(tmp_path / f"a{suffix}").getexif()
+        assert (found[0x0110], found.get_ifd(0x8769)[0x9003]) == ("Camera", "2024:05:06 07:08:09"), suffix
+        assert read_image(tmp_path / f"a{suffix}").info.xmp == TITLED, suffix
+
+
+@pytest.mark.parametrize(
+    ("form", "in_exif"),
+    [('tiff:Orientation="{}" ', True), ("tiff:Orientation = '{}' ", True), ('tiff:Orientation="{}" ', False)],
+)
+def test_the_orientation_in_xmp_is_used_once(tmp_path, form, in_exif):
+    exif = Image.Exif()
+    if in_exif:
+        exif[ORIENTATION] = 6
+    for suffix in (".jpg", ".webp"):
+        packet = XMP.format(orientation=form.format(6)).encode()
+        Image.fromarray(samples(3)).save(tmp_path / f"a{suffix}", exif=exif, xmp=packet, quality=95)
+        picture = read_image(tmp_path / f"a{suffix}")
+        assert (picture.height, picture.width) == (WIDTH, HEIGHT)
+        assert picture.info.xmp == XMP.format(orientation=form.format(1)).encode()
+        write_image(tmp_path / f"b{suffix}", picture.pixels, picture.info)
+        again = read_image(tmp_path / f"b{suffix}")
+        assert (again.height, again.width) == (WIDTH, HEIGHT)
+        assert again.info.xmp == picture.info.xmp
+
+
+def test_xmp_that_cannot_be_kept_is_a_note(tmp_path):
+    for packet, reason in (
+        ("<x/>".encode("utf-16"), "is no text in UTF-8"),
+        (b"<x>\xff</x>", "is no text in UTF-8"),
+        (b"x" * (rasters.MAX_XMP_BYTES + 1), "is longer than 1,048,576 bytes"),
+    ):
+        Image.fromarray(samples(3)).save(tmp_path / "a.webp", lossless=True, xmp=packet)
+        picture = read_image(tmp_path / "a.webp")
+        np.testing.assert_array_equal(picture.pixels, floats(samples(3)))
+        assert picture.info.xmp == b""
+        assert picture.notes == (f"{tmp_path / 'a.webp'}: its XMP {reason} and not kept",)
+
+
+def test_long_xmp_is_left_out_of_jpeg_files_alone(tmp_path):
+    for size, kept in ((65_504, True), (65_505, False)):
+        info = PictureInfo((Plane("", "RGB", 8),), xmp=b"x" * size)
+        for suffix in (".jpg", ".png", ".webp", ".tif", ".avif"):
+            write_image(tmp_path / f"a{suffix}", floats(samples(3)), info)
+            found = read_image(tmp_path / f"a{suffix}").info.xmp
+            assert found == (b"" if suffix == ".jpg" and not kept else info.xmp), (size, suffix)
+
+
 # --- texture stacks --------------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ def refusal(call: Callable[[], object], expected: type[Exception]) -> str | None
 
 STACK = PictureInfo((Plane("normal.png", "RGB", 16), Plane("höhe.tif", "F", 32)), stack=True)
 PHOTO = PictureInfo((Plane("", "RGBA", 8),), icc=PROFILE, exif=b"II*\0" + bytes(range(60)))
+TITLED = PictureInfo((Plane("", "RGB", 8),), icc=PROFILE, xmp="<x:xmpmeta>höhe</x:xmpmeta>".encode())
 
 
 def test_golden_bytes():
@@ -47,12 +48,22 @@ def test_golden_bytes():
     assert len(packed) == 13 + size + rest
 
 
-@pytest.mark.parametrize("info", [STACK, PHOTO, PictureInfo.of_channels(1), PictureInfo.of_channels(32)])
+def test_xmp_is_the_last_block():
+    packed = TITLED.to_bytes()
+    assert packed[0] == 2 | 8
+    (size,) = struct.unpack_from("<I", packed, 5)
+    (rest,) = struct.unpack_from("<I", packed, 9 + size)
+    assert zlib.decompress(packed[13 + size :]) == TITLED.xmp
+    assert len(packed) == 13 + size + rest
+    assert PictureInfo((Plane("", "L", 8),), xmp=b"<a/>").to_bytes()[0] == 8
+
+
+@pytest.mark.parametrize("info", [STACK, PHOTO, TITLED, PictureInfo.of_channels(1), PictureInfo.of_channels(32)])
 def test_descriptions_return(info):
     assert PictureInfo.from_bytes(info.to_bytes()) == info
 
 
-@pytest.mark.parametrize("info", [STACK, PHOTO])
+@pytest.mark.parametrize("info", [STACK, PHOTO, TITLED])
 def test_a_description_cut_anywhere_is_truncated(info):
     data = info.to_bytes()
     for cut in range(len(data)):
@@ -71,7 +82,7 @@ def test_random_bytes_raise_format_errors_alone(data):
 
 
 def test_flipped_bits_raise_format_errors_alone():
-    for info in (STACK, PHOTO):
+    for info in (STACK, PHOTO, TITLED):
         data = info.to_bytes()
         for bit in range(min(len(data), 60) * 8):
             changed = bytearray(data)
@@ -94,7 +105,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(name):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (bytes([8, 1, 2, 8, 0]), "flags: expected bits 0 to 2"),
+        (bytes([16, 1, 2, 8, 0]), "flags: expected bits 0 to 3"),
         (bytes([0, 0]), "number of planes: expected 1 to 32, found 0"),
         (bytes([0, 33]), "number of planes: expected 1 to 32, found 33"),
         (bytes([0, 1, 5, 8, 0]), "expected a mode from 0 to 4, found 5"),
@@ -105,10 +116,15 @@ def test_names_that_lead_out_of_the_folder_are_refused(name):
         (bytes([1, 1, 2, 8, 5]) + b"\xff.png", "expected a name in UTF-8"),
         (bytes([1, 2, 0, 8, 5]) + b"a.png" + bytes([0, 8, 5]) + b"A.PNG", "a name of its own"),
         (bytes([1, 1, 2, 8, 0]), "a name of its own"),
-        (bytes([3, 1, 2, 8, 5]) + b"a.png\x09\0\0\0" + zlib.compress(b"a"), "expected neither profile nor EXIF"),
+        (bytes([3, 1, 2, 8, 5]) + b"a.png\x09\0\0\0" + zlib.compress(b"a"), "expected no profile, no EXIF and no XMP"),
         (bytes([1, 9]) + b"".join(bytes([3, 8, 5]) + b"%d.png" % i for i in range(9)), "1 to 32 channels, found 36"),
         (bytes([2, 1, 2, 8, 0, 4, 0, 0, 0]) + b"junk", "expected a zlib stream"),
         (bytes([2, 1, 2, 8, 0, 8, 0, 0, 0]) + zlib.compress(b""), "1 to 1,048,576 bytes"),
+        (bytes([9, 1, 2, 8, 5]) + b"a.png\x09\0\0\0" + zlib.compress(b"a"), "expected no profile, no EXIF and no XMP"),
+        (bytes([8, 1, 2, 8, 0, 4, 0, 0, 0]) + b"junk", "XMP: expected a zlib stream"),
+        (bytes([8, 1, 2, 8, 0, 8, 0, 0, 0]) + zlib.compress(b""), "1 to 1,048,576 bytes"),
+        (bytes([8, 1, 2, 8, 0, 9, 0, 0, 0]) + zlib.compress(b"\xff"), "expected XMP of up to 1,048,576 bytes of UTF-8"),
+        (bytes([8, 1, 2, 8, 0, 9, 0, 0, 0]) + zlib.compress(b"\0"), "expected XMP of up to 1,048,576 bytes of UTF-8"),
     ],
 )
 def test_each_contradiction_has_its_message(data, message):
@@ -116,9 +132,10 @@ def test_each_contradiction_has_its_message(data, message):
         PictureInfo.from_bytes(data)
 
 
-def test_a_bomb_in_the_profile_takes_no_memory():
+@pytest.mark.parametrize("flag", [2, 4, 8])
+def test_a_bomb_in_a_block_takes_no_memory(flag):
     bomb = zlib.compress(bytes(200 << 20), 9)
-    data = bytes([2, 1, 2, 8, 0]) + struct.pack("<I", len(bomb)) + bomb
+    data = bytes([flag, 1, 2, 8, 0]) + struct.pack("<I", len(bomb)) + bomb
     code = (
         "import resource, sys; from imagegs.image import PictureInfo; from imagegs.errors import FormatError\n"
         "data = sys.stdin.buffer.read(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -134,6 +151,8 @@ def test_a_bomb_in_the_profile_takes_no_memory():
 def test_what_contradicts_itself_cannot_be_made():
     with pytest.raises(ImageError, match="too long to be kept"):
         PictureInfo((Plane("", "L", 8),), icc=bytes(1 << 21))
+    with pytest.raises(ImageError, match="expected XMP of up to 1,048,576 bytes"):
+        PictureInfo((Plane("", "L", 8),), xmp=b"x" * ((1 << 20) + 1))
     with pytest.raises(ImageError, match="no picture has the mode 'CMYK'"):
         Plane("", "CMYK", 8)
     with pytest.raises(ImageError, match="expected up to 255 bytes"):
