@@ -1,4 +1,4 @@
-"""A ``.gsimg`` file -> pixels: read, render, clamp. Never imports torch."""
+"""A ``.gsimg`` file -> pixels: read what is needed, render, clamp. Never imports torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from .codec import VERSION, GsimgFile, parse, read_file
+from .codec.blocks import footprint
+from .codec.format import Header
+from .codec.storage import open_source
+from .codec.stream import Decoder, feed_chunks, feed_head, needed_chunks
 from .errors import ConfigError
-from .gaussians import MAX_SIDE, Gaussians2D
+from .gaussians import MAX_SIDE
 from .image import MAX_PIXELS, FloatArray, Picture, PictureInfo
 from .rendering import render
 
@@ -17,12 +21,13 @@ Region = tuple[float, float, float, float]
 """Left x, top y, width, height; canvas pixels."""
 
 
-def read_gsimg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> GsimgFile:
+def read_gsimg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, strict: bool = True) -> GsimgFile:
     """Read a ``.gsimg`` file, from the disk or from memory.
 
     Args:
         source: its path, or its bytes.
         max_pixels: refuse a canvas of more pixels.
+        strict: refuse a file that was cut; else what there is of it comes back, from the end of its level 0 on.
 
     Returns:
         Its Gaussians, its metadata and where its bytes go.
@@ -32,8 +37,8 @@ def read_gsimg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> G
         FormatError: it is not a ``.gsimg`` file of a version that is known here, or was cut or altered.
     """
     if isinstance(source, str | Path):
-        return read_file(source, max_pixels=max_pixels)
-    return parse(source, max_pixels=max_pixels)
+        return read_file(source, max_pixels=max_pixels, strict=strict)
+    return parse(source, max_pixels=max_pixels, strict=strict)
 
 
 def decode(
@@ -42,65 +47,93 @@ def decode(
     height: int | None = None,
     scale: float | None = None,
     region: Region | None = None,
+    level: int | None = None,
+    max_bytes: int | None = None,
+    strict: bool = False,
     threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Draw a ``.gsimg`` file, at any size.
+
+    Of a file on the disk, no more is read than the drawing needs.
 
     Args:
         source: its path, or its bytes.
         height: rows of the output; the columns follow from the aspect ratio.
         scale: output pixels per canvas pixel; 1 unless ``height`` or ``scale`` is given.
         region: the part of the canvas to draw, left x, top y, width and height in canvas pixels; None is all of it.
+        level: the highest level of detail to draw; None is all.
+        max_bytes: use only so many bytes from the start of the file; None is all.
+        strict: refuse a file that was cut. Else what there is of it is drawn, from the end of its level 0 on.
         threads: threads that draw; None is one per core.
         max_pixels: refuse a canvas or an output of more pixels.
 
     Returns:
         The picture. Channels of files of integers are cut to [0, 1], unless they are colours with a profile, which may
-        hold more than sRGB does; floating-point channels stay as drawn.
+        hold more than sRGB does; floating-point channels stay as drawn. Its notes say whether the file was cut, or is
+        of a newer version; what ``max_bytes`` leaves out needs no note.
 
     Raises:
-        ConfigError: ``height`` and ``scale`` are both given, one is out of range, the region leaves the canvas, or the
-            output is too large.
+        ConfigError: ``height`` and ``scale`` are both given, a number is out of range, the region leaves the canvas, or
+            the output is too large.
         ImageError: the file is missing or cannot be read.
-        FormatError: as `read_gsimg`.
+        FormatError: as `read_gsimg`; `TruncatedError` also if ``max_bytes`` end before level 0 does.
     """
     _check_size(height, scale)
-    file = read_gsimg(source, max_pixels=max_pixels)
+    for what, value, low in (("level", level, 0), ("max_bytes", max_bytes, 1)):
+        if value is not None and not _is_integer(value, low):
+            raise ConfigError(f"{what}: expected an integer from {low}, found {value!r}")
     name = str(source) if isinstance(source, str | Path) else "bytes"
-    gaussians = file.gaussians
-    region = _region_within(gaussians, region)
-    rows, columns = _output_size(region, height, scale, max_pixels)
+    decoder = Decoder(max_pixels=max_pixels, name=name)
+    with open_source(source) as file:
+        feed_head(file, decoder, max_bytes)
+        if decoder.head is None:
+            decoder.finish()
+        assert decoder.head is not None
+        header = decoder.head.header
+        region = _region_within(header, region)
+        rows, columns = _output_size(region, height, scale, max_pixels)
+        margin = footprint(max(region[2] / columns, region[3] / rows))
+        decoder.select(needed_chunks(decoder.head, level=level, region=region, margin=margin))
+        feed_chunks(file, decoder, max_bytes)
+    asked = decoder.received == max_bytes
+    cut = decoder.finish(strict=strict and not asked)
+    gaussians = decoder.gaussians(partial=True)
     pixels = render(gaussians, rows, columns, region=region, threads=threads)
-    info = PictureInfo.of_channels(gaussians.channels) if file.info is None else file.info
+    info = PictureInfo.of_channels(header.channels) if decoder.info is None else decoder.info
     _cut(pixels, info)
-    notes = []
-    if file.version > VERSION:
-        found, known = (".".join(map(str, version)) for version in (file.version, VERSION))
-        notes.append(f"{name}: written by version {found} of the format; what version {known} lacks was left out")
-    return Picture(pixels, info, name, tuple(notes))
+    return Picture(pixels, info, name, _version_notes(name, decoder.head.version) + (() if asked else cut))
+
+
+def _version_notes(name: str, version: tuple[int, int]) -> tuple[str, ...]:
+    if version <= VERSION:
+        return ()
+    found, known = (".".join(map(str, numbers)) for numbers in (version, VERSION))
+    return (f"{name}: written by version {found} of the format; what version {known} lacks was left out",)
+
+
+def _is_integer(value: object, low: int) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(value >= low)
 
 
 def _check_size(height: int | None, scale: float | None) -> None:
     if height is not None and scale is not None:
         raise ConfigError(f"size: expected a height or a scale, found both: {height} and {scale}")
-    if height is not None and (
-        isinstance(height, bool) or not isinstance(height, int | np.integer) or not 1 <= height <= MAX_SIDE
-    ):
+    if height is not None and not (_is_integer(height, 1) and height <= MAX_SIDE):
         raise ConfigError(f"height: expected an integer from 1 to {MAX_SIDE:,}, found {height!r}")
     if scale is not None and not 0 < scale < math.inf:
         raise ConfigError(f"scale: expected a finite number above 0, found {scale!r}")
 
 
-def _region_within(gaussians: Gaussians2D, region: Region | None) -> Region:
+def _region_within(header: Header, region: Region | None) -> Region:
     if region is None:
-        return 0.0, 0.0, float(gaussians.width), float(gaussians.height)
+        return 0.0, 0.0, float(header.width), float(header.height)
     if len(region) == 4:
         x, y, width, height = region
-        inside = 0 <= x and 0 <= y and x + width <= gaussians.width and y + height <= gaussians.height
+        inside = 0 <= x and 0 <= y and x + width <= header.width and y + height <= header.height
         if inside and width > 0 and height > 0:
             return x, y, width, height
-    canvas = f"{gaussians.width} x {gaussians.height}"
+    canvas = f"{header.width} x {header.height}"
     found = ", ".join(f"{value:g}" for value in region)
     raise ConfigError(f"region: expected x, y, width, height within the canvas of {canvas} pixels, found {found}")
 

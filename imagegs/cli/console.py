@@ -38,6 +38,12 @@ def print_notes(notes: Sequence[str]) -> None:
         typer.echo(f"imagegs: note: {note}", err=True)
 
 
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print what is wrong with the input though it could be used, one line each, to the error stream."""
+    for warning in warnings:
+        typer.echo(f"imagegs: warning: {warning}", err=True)
+
+
 @contextmanager
 def fit_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on the error stream while a fit runs; nothing where that is no terminal.

@@ -20,8 +20,11 @@ def run(
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Decode only this rectangle of the canvas, pixels.")
     ] = None,
+    level: Annotated[int | None, typer.Option(min=0, help="Draw only up to this level of detail.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="Use only so many bytes from the file's start.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that was cut, instead of a warning.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger result.")] = 1 << 28,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger canvas or result.")] = 1 << 28,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a .gsimg file to a picture, at its own size or any other."""
@@ -31,9 +34,19 @@ def run(
     from ..decoding import decode
     from ..image import write_image
 
-    picture = decode(source, height=height, scale=scale, region=rectangle, threads=threads, max_pixels=max_pixels)
+    picture = decode(
+        source,
+        height=height,
+        scale=scale,
+        region=rectangle,
+        level=level,
+        max_bytes=max_bytes,
+        strict=strict,
+        threads=threads,
+        max_pixels=max_pixels,
+    )
     paths = write_image(output, picture.pixels, picture.info)
-    console.print_notes(picture.notes)
+    console.print_warnings(picture.notes)
     channels, rows, columns = picture.pixels.shape
     if json:
         files = [str(path) for path in paths]

@@ -1,59 +1,60 @@
-r"""The bytes of a ``.gsimg`` file, version 1.0; docs/format.md is the specification, this is its summary.
+r"""The bytes of a ``.gsimg`` file, version 2.0; docs/format.md is the specification, this is its summary.
 
 ```
-  0  preamble, 32 bytes      u8[8] signature 89 "GSI" 0D 0A 1A 0A   u16 major   u16 minor   u32 head_length
-                             u32 header_length   u32 metadata_length   u32 chunk_count   u16 entry_length   u16 reserve
- 32  header, 48 + 12 C       u32 width   u32 height   u32 count   u8 channels   u8 blend   u8 top_k   u8 quantizer
-                             u8[4] bits of position, scale, rotation, color   u8[4] reserve
-                             f32[4] low x, low y, high x, high y   f32[2] lowest, highest scale
-                             f32[C] background   f32[C] color low   f32[C] color high
-     metadata                opaque here: PictureInfo.to_bytes(), or nothing
-     table, 40 per chunk     u16 kind   u8 coding   u8 reserve   u16 level   u16 reserve   u32 block   u32 count
-                             u64 offset   u64 length   u32 checksum   u32 reserve
-     u32 checksum            CRC-32C of everything above: together with it, the head (head_length bytes)
-     chunks                  without holes, in the order of the table, up to the end of the file
+start      u8[8] signature 89 "GSI" 0D 0A 1A 0A   u8 major   u8 minor   varint head_length
+header     varint header_length   varint width   varint height   u8 channels C   u8 blend   (u8 top_k if topk)
+           u8 block_shift   f16[C] background   u8 quantizer   varint n   u8[n] its parameters
+metadata   varint n   u8[n] opaque here: PictureInfo.to_bytes(), or nothing
+table      varint chunk_count, and for each chunk
+           varint entry_length   varint kind   u8 coding   varint level   varint block   varint count
+           varint48 length   varint reach   u16 psnr   u32 CRC-32C of the payload
+u32        CRC-32C of everything above; up to here it is the head, which ends head_length bytes after that field
+payloads   without holes, in the order of the table, up to the end of the file
 ```
 
-Little-endian. A newer minor version may append fields to the header and to the entries, give the reserve a meaning and
-add kinds of chunks; a reader skips what it does not know. Another major version is refused.
+Little-endian. A newer minor version may append fields to the header, to the entries and after the table, and add kinds
+of chunks; a reader skips what it does not know. Another major version is refused.
 
-Nothing is computed here but lengths: ``quantization`` gives the symbols their meaning and ``packing`` their bytes.
+No payload and no parameter of a quantizer is looked into here: ``codings`` knows who does that.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
 
-from ..errors import ChecksumError, ConfigError, FormatError, ShapeError, TruncatedError, VersionError
+from ..errors import ConfigError, FormatError, VersionError
 from ..gaussians import MAX_CHANNELS, MAX_SIDE, MAX_TOP_K, Blend, FloatArray
-from .packing import packed_length
-from .quantization import BitWidths, Grid
+from .blocks import MAX_REACH, MAX_SHIFT, MIN_SHIFT, Blocks
+from .fields import CHECKSUM_BYTES, Fields, check_sum, checksum, read_varint, varint
 
 SIGNATURE = b"\x89GSI\r\n\x1a\n"
-VERSION = (1, 0)
+VERSION = (2, 0)
 
 KIND_GAUSSIANS = 1
-CODING_FIXED_WIDTH = 0
-QUANTIZER_UNIFORM = 0
 BLEND_IDS: dict[Blend, int] = {"normalized": 0, "topk": 1, "sum": 2}
 
 MAX_COUNT = 2**32 - 1
 """Most Gaussians in a file, and the largest length of its head."""
 
-START_BYTES = 12
+MAX_LENGTH = 2**48 - 1
+"""Longest payload, bytes."""
+
+MAX_SIZE = 2**53 - 1
+"""Largest file, bytes: offsets are exact as binary64 too."""
+
+GAUSSIANS_PER_BYTE = 512
+"""Most Gaussians that one byte of a payload may stand for."""
+
+START_BYTES = 10
 """Signature and version: what `check_start` looks at."""
 
-_PREAMBLE = struct.Struct("<8s2H4I2H")
-_HEADER = struct.Struct("<3I4B4B4s")
-_ENTRY = struct.Struct("<HBBHHIIQQII")
-_CHECKSUM = struct.Struct("<I")
-_RANGES = 4 + 2  # floats: position low x, low y, high x, high y; scale low, high
-_PER_CHANNEL = 3  # floats: background, color low, color high
+MAX_PSNR = 655.35
+"""Largest value of the field ``psnr``, dB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +65,11 @@ class Header:
         height: canvas height, pixels.
         width: canvas width, pixels.
         blend: how weights and colours make a pixel.
-        top_k: K of the blend ``topk``.
-        background: [C] colour where no Gaussian reaches.
-        grid: where the symbols lie, with their widths.
+        top_k: K of the blend ``topk``; other blends do not store it.
+        background: [C] colour where no Gaussian reaches, as `round_background` leaves it.
+        quantizer: how symbols become numbers.
+        parameters: the quantizer's own bytes.
+        block_shift: blocks are squares of 2 to this pixels; 0 is one block.
     """
 
     height: int
@@ -74,7 +77,19 @@ class Header:
     blend: Blend
     top_k: int
     background: FloatArray
-    grid: Grid
+    quantizer: int
+    parameters: bytes
+    block_shift: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return len(self.background)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the canvas."""
+        return Blocks(self.width, self.height, self.block_shift)
 
 
 @dataclass(frozen=True)
@@ -85,10 +100,12 @@ class Chunk:
         kind: 1 is Gaussians; others are skipped.
         coding: how the payload is coded, 0 is fixed width.
         level: level of detail, 0 is the coarsest.
-        block: block of the picture within the level.
+        block: block of the canvas.
         count: Gaussians in the chunk.
         offset: start of the payload in the file, bytes.
         length: length of the payload, bytes.
+        reach: how far its Gaussians reach beyond the block, pixels.
+        psnr: quality of the prefix that ends with this chunk, dB; None where the file does not say.
         checksum: CRC-32C of the payload.
     """
 
@@ -99,7 +116,14 @@ class Chunk:
     count: int
     offset: int
     length: int
+    reach: int
+    psnr: float | None
     checksum: int
+
+    @property
+    def end(self) -> int:
+        """Where the payload ends in the file."""
+        return self.offset + self.length
 
 
 @dataclass(frozen=True)
@@ -110,30 +134,42 @@ class Payload:
     count: int
     level: int = 0
     block: int = 0
+    reach: int = 0
+    psnr: float | None = None
     kind: int = KIND_GAUSSIANS
-    coding: int = CODING_FIXED_WIDTH
+    coding: int = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Container:
-    """A file taken apart: every length, count, order and checksum was checked.
+class Head:
+    """Everything before the payloads: its checksum is right and its parts agree with each other.
 
     Attributes:
         version: (major, minor) of the file.
         header: what holds for the whole picture.
         metadata: the opaque block.
         chunks: the table, unknown kinds included.
-        payloads: one per chunk.
-        sections: bytes of the file by section: ``header`` (with preamble and checksum), ``metadata``, ``table``,
-            ``payload``.
+        length: bytes of the head, where the first payload starts.
+        table_length: bytes of the table.
     """
 
     version: tuple[int, int]
     header: Header
     metadata: bytes
     chunks: tuple[Chunk, ...]
-    payloads: tuple[bytes, ...]
-    sections: dict[str, int]
+    length: int
+    table_length: int
+
+    @property
+    def end(self) -> int:
+        """Bytes of the whole file."""
+        return self.chunks[-1].end
+
+
+def round_background(background: FloatArray) -> FloatArray:
+    """The colour that a file stores for this one: each channel to the nearest binary16, the largest one at most."""
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(background, -largest, largest).astype(np.float16).astype(np.float32)
 
 
 def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]) -> bytes:
@@ -148,251 +184,215 @@ def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]
         The bytes of the file.
 
     Raises:
-        ConfigError: a part is longer than its field of the format can say.
+        ConfigError: the chunks are not such as the format allows, or a part is longer than its field can say.
     """
-    grid = header.grid
-    count = sum(payload.count for payload in payloads if payload.kind == KIND_GAUSSIANS)
-    if count > MAX_COUNT:
-        raise ConfigError(f"gaussians: expected at most {MAX_COUNT:,}, found {count:,}")
-    floats = (grid.position.ravel(), grid.scale, header.background, grid.color.ravel())
-    header_bytes = _HEADER.pack(
-        header.width,
-        header.height,
-        count,
-        grid.channels,
-        BLEND_IDS[header.blend],
-        header.top_k,
-        QUANTIZER_UNIFORM,
-        *(grid.bits.position, grid.bits.scale, grid.bits.rotation, grid.bits.color),
-        bytes(4),
-    ) + b"".join(part.astype("<f4").tobytes() for part in floats)
-    head_length = _PREAMBLE.size + len(header_bytes) + len(metadata) + _ENTRY.size * len(payloads) + _CHECKSUM.size
-    if head_length > MAX_COUNT:
-        raise ConfigError(f"head: expected at most {MAX_COUNT:,} bytes, found {head_length:,}")
-    preamble = _PREAMBLE.pack(
-        SIGNATURE, *VERSION, head_length, len(header_bytes), len(metadata), len(payloads), _ENTRY.size, 0
-    )
-    parts = [preamble, header_bytes, metadata]
-    offset = head_length
-    for payload in payloads:
-        size = len(payload.data)
-        place = (payload.kind, payload.coding, 0, payload.level, 0, payload.block, payload.count)
-        parts.append(_ENTRY.pack(*place, offset, size, google_crc32c.value(payload.data), 0))
-        offset += size
-    head = b"".join(parts)
-    return b"".join([head, _CHECKSUM.pack(google_crc32c.value(head)), *(payload.data for payload in payloads)])
+    fields = _header_bytes(header)
+    table = b"".join([varint(len(payloads)), *map(_with_length, map(_entry_bytes, payloads))])
+    rest = b"".join([_with_length(fields), _with_length(metadata), table])
+    if len(rest) + CHECKSUM_BYTES > MAX_COUNT:
+        raise ConfigError(f"head: expected at most {MAX_COUNT:,} bytes, found {len(rest) + CHECKSUM_BYTES:,}")
+    head = SIGNATURE + bytes(VERSION) + varint(len(rest) + CHECKSUM_BYTES) + rest
+    head += struct.pack("<I", checksum(head))
+    try:
+        read_head(head, max_pixels=MAX_SIDE * MAX_SIDE, name="file")
+    except FormatError as error:
+        raise ConfigError(str(error)) from error
+    return b"".join([head, *(payload.data for payload in payloads)])
 
 
-def read_container(data: bytes, *, max_pixels: int, name: str) -> Container:
-    """Take a file apart, trusting nothing; the order of the checks is that of docs/format.md, section 10.
+def _with_length(data: bytes) -> bytes:
+    return varint(len(data)) + data
 
-    Args:
-        data: the whole file.
-        max_pixels: refuse a canvas of more pixels.
-        name: what an error calls the file.
 
-    Returns:
-        The parts; payloads have the right length and checksum, and are not yet decoded.
-
-    Raises:
-        FormatError: the file is not what the format says, or its canvas is larger than ``max_pixels``.
-        TruncatedError: it ends before its contents do.
-        VersionError: its major version is another.
-        ChecksumError: its bytes were altered.
-    """
-    check_start(data[:START_BYTES], name)
-    preamble = _read_preamble(data, name)
-    header, count = _read_header(data, preamble, max_pixels, name)
-    chunks = _read_table(data, preamble, header, count, name)
-    payloads = []
-    for number, chunk in enumerate(chunks):
-        payload = data[chunk.offset : chunk.offset + chunk.length]
-        _check_sum(f"{name}: chunk {number}", chunk.checksum, payload)
-        payloads.append(payload)
-    table_length = preamble.entry_length * preamble.chunk_count
-    return Container(
-        version=(preamble.major, preamble.minor),
-        header=header,
-        metadata=data[preamble.metadata_start : preamble.table_start],
-        chunks=chunks,
-        payloads=tuple(payloads),
-        sections={
-            "header": preamble.head_length - preamble.metadata_length - table_length,
-            "metadata": preamble.metadata_length,
-            "table": table_length,
-            "payload": len(data) - preamble.head_length,
-        },
+def _header_bytes(header: Header) -> bytes:
+    blend = BLEND_IDS[header.blend]
+    return b"".join(
+        [
+            varint(header.width),
+            varint(header.height),
+            bytes([header.channels, blend, *[header.top_k] * (header.blend == "topk"), header.block_shift]),
+            header.background.astype("<f2").tobytes(),
+            bytes([header.quantizer]),
+            _with_length(header.parameters),
+        ]
     )
 
 
-def check_start(start: bytes, name: str) -> None:
+def _entry_bytes(payload: Payload) -> bytes:
+    for what, value, largest in (
+        ("count", payload.count, MAX_COUNT),
+        ("length", len(payload.data), MAX_LENGTH),
+        ("reach", payload.reach, MAX_REACH),
+    ):
+        if value > largest:
+            raise ConfigError(f"{what}: expected at most {largest:,}, found {value:,}")
+    return b"".join(
+        [
+            varint(payload.kind),
+            bytes([payload.coding]),
+            varint(payload.level),
+            varint(payload.block),
+            varint(payload.count),
+            varint(len(payload.data)),
+            varint(payload.reach),
+            struct.pack("<HI", _psnr_code(payload.psnr), checksum(payload.data)),
+        ]
+    )
+
+
+def _psnr_code(psnr: float | None) -> int:
+    if psnr is None or math.isnan(psnr):
+        return 0
+    return round(100 * min(max(psnr, 0.01), MAX_PSNR))
+
+
+def check_start(start: bytes | bytearray, name: str) -> None:
     """Refuse a file by its first bytes, so that the rest of it need not be read.
 
     Args:
-        start: the first twelve bytes of a file, or fewer where it ends.
+        start: the first ten bytes of a file, or fewer: what is there is looked at.
         name: what an error calls the file.
 
     Raises:
         FormatError: this is no ``.gsimg`` file.
-        TruncatedError: it ends within these bytes.
         VersionError: its major version is another.
     """
+    start = bytes(start[:START_BYTES])
     if not start.startswith(SIGNATURE[: len(start)]):
         hint = ", as after a transfer in text mode" if start[1:4] == SIGNATURE[1:4] else ""
         raise FormatError(
             f"{name}: signature: expected {SIGNATURE.hex(' ')} (a .gsimg file), found {start[:8].hex(' ')}{hint}"
         )
-    if len(start) < START_BYTES:
-        raise TruncatedError(
-            f"{name}: signature and version: expected {START_BYTES} bytes, found a file of {len(start)} bytes"
-        )
-    major, minor = struct.unpack_from("<2H", start, len(SIGNATURE))
-    if major != VERSION[0]:
+    if len(start) == START_BYTES and start[8] != VERSION[0]:
         raise VersionError(
             f"{name}: version: expected {VERSION[0]}.x, this program being made for {VERSION[0]}.{VERSION[1]}, "
-            f"found {major}.{minor}"
+            f"found {start[8]}.{start[9]}"
         )
 
 
-@dataclass(frozen=True)
-class _Preamble:
-    major: int
-    minor: int
-    head_length: int
-    header_length: int
-    metadata_length: int
-    chunk_count: int
-    entry_length: int
+def head_size(start: bytes | bytearray, name: str) -> int | None:
+    """Bytes of the whole head.
 
-    @property
-    def newer(self) -> bool:
-        """Whether appended fields and a used reserve are to be expected."""
-        return self.minor > VERSION[1]
+    Args:
+        start: the first bytes of a file; 15 are always enough.
+        name: what an error calls the file.
 
-    @property
-    def metadata_start(self) -> int:
-        return _PREAMBLE.size + self.header_length
+    Returns:
+        Where the first payload starts; None if more bytes are needed to tell.
 
-    @property
-    def table_start(self) -> int:
-        return self.metadata_start + self.metadata_length
+    Raises:
+        FormatError: as `check_start`, or the length is no varint.
+    """
+    check_start(start, name)
+    found = read_varint(start, START_BYTES, len(start), where=f"{name}: head length")
+    return None if found is None else sum(found)
 
 
-def _read_preamble(data: bytes, name: str) -> _Preamble:
-    if len(data) < _PREAMBLE.size:
-        raise TruncatedError(f"{name}: preamble: expected {_PREAMBLE.size} bytes, found a file of {len(data)} bytes")
-    _, *fields, reserve = _PREAMBLE.unpack_from(data)
-    preamble = _Preamble(*fields)
-    table_length = preamble.entry_length * preamble.chunk_count
-    expected = preamble.table_start + table_length + _CHECKSUM.size
-    if preamble.head_length != expected:
-        raise FormatError(
-            f"{name}: head length: expected {expected:,} bytes by its parts, found {preamble.head_length:,}"
-        )
-    if preamble.head_length > len(data):
-        raise TruncatedError(
-            f"{name}: head: expected {preamble.head_length:,} bytes, found a file of {len(data):,} bytes"
-        )
-    end = preamble.head_length - _CHECKSUM.size
-    _check_sum(f"{name}: head", _CHECKSUM.unpack_from(data, end)[0], data[:end])
-    _check_length(f"{name}: table entry", _ENTRY.size, preamble.entry_length, preamble)
-    _check_reserve(f"{name}: preamble", reserve, preamble)
-    return preamble
+def read_head(data: bytes, *, max_pixels: int, name: str) -> Head:
+    """Take a head apart, trusting nothing; the order of the checks is that of docs/format.md, section 12.
+
+    Args:
+        data: the head, exactly as long as `head_size` says.
+        max_pixels: refuse a canvas of more pixels.
+        name: what an error calls the file.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        FormatError: the head is not what the format says, or its canvas is larger than ``max_pixels``.
+        VersionError: its major version is another.
+        ChecksumError: its bytes were altered.
+    """
+    check_start(data, name)
+    size, end = head_size(data, name), len(data) - CHECKSUM_BYTES
+    fields = Fields(data, f"{name}: head", START_BYTES)
+    fields.varint("length")
+    if size != len(data) or fields.left < CHECKSUM_BYTES:
+        raise FormatError(f"{name}: head: length: expected at least {CHECKSUM_BYTES} bytes, found {fields.left}")
+    check_sum(f"{name}: head", struct.unpack_from("<I", data, end)[0], checksum(data[:end]))
+    newer = data[9] > VERSION[1]
+    fields = Fields(data, f"{name}: head", fields.at, end)
+    header = _read_header(fields.part("header", fields.varint("header length"), f"{name}: header"), max_pixels, newer)
+    metadata = fields.take("metadata", fields.varint("metadata length"))
+    table_start = fields.at
+    chunks = _read_table(fields, header, len(data), newer, name)
+    table_length = fields.at - table_start
+    fields.finish(newer=newer)
+    return Head((data[8], data[9]), header, metadata, chunks, len(data), table_length)
 
 
-def _read_header(data: bytes, preamble: _Preamble, max_pixels: int, name: str) -> tuple[Header, int]:
-    where = f"{name}: header"
-    fixed = _HEADER.size + 4 * _RANGES
-    if preamble.header_length < fixed:
-        raise FormatError(f"{where}: expected at least {fixed} bytes, found {preamble.header_length}")
-    fields = _HEADER.unpack_from(data, _PREAMBLE.size)
-    width, height, count, channels, blend_id, top_k, quantizer, *widths, reserve = fields
-    for what, value, high in (
-        ("width", width, MAX_SIDE),
-        ("height", height, MAX_SIDE),
-        ("channels", channels, MAX_CHANNELS),
-        ("top_k", top_k, MAX_TOP_K),
-    ):
-        if not 1 <= value <= high:
-            raise FormatError(f"{where}: {what}: expected 1 to {high:,}, found {value:,}")
+def _read_header(fields: Fields, max_pixels: int, newer: bool) -> Header:
+    width = _within(fields, "width", fields.varint("width"), 1, MAX_SIDE)
+    height = _within(fields, "height", fields.varint("height"), 1, MAX_SIDE)
     if width * height > max_pixels:
         raise FormatError(
-            f"{where}: canvas: expected at most {max_pixels:,} pixels (max_pixels), found {width:,} x {height:,}"
+            f"{fields.where}: canvas: expected at most {max_pixels:,} pixels (max_pixels), found {width:,} x {height:,}"
         )
+    channels = _within(fields, "channels", fields.u8("channels"), 1, MAX_CHANNELS)
     blends = {number: blend for blend, number in BLEND_IDS.items()}
-    if blend_id not in blends:
-        raise FormatError(f"{where}: blend: expected 0 to {max(blends)}, found {blend_id}")
-    if quantizer != QUANTIZER_UNIFORM:
-        raise FormatError(f"{where}: quantizer: expected {QUANTIZER_UNIFORM}, found {quantizer}")
-    _check_reserve(where, reserve, preamble)
-    _check_length(where, fixed + 4 * _PER_CHANNEL * channels, preamble.header_length, preamble)
-    floats = np.frombuffer(data, "<f4", _RANGES + _PER_CHANNEL * channels, _PREAMBLE.size + _HEADER.size)
-    position, scale, background, color = np.split(floats.astype(np.float32), [4, _RANGES, _RANGES + channels])
+    blend = blends[_within(fields, "blend", fields.u8("blend"), 0, max(blends))]
+    top_k = _within(fields, "top_k", fields.u8("top_k"), 1, MAX_TOP_K) if blend == "topk" else 10
+    shift = fields.u8("block shift")
+    if shift:
+        _within(fields, "block shift, where not 0", shift, MIN_SHIFT, MAX_SHIFT)
+    background = np.frombuffer(fields.take("background", 2 * channels), "<f2").astype(np.float32)
     if not np.isfinite(background).all():
-        raise FormatError(f"{where}: background: expected finite numbers, found {background.tolist()}")
-    try:
-        bits = BitWidths(*widths)
-        grid = Grid(bits=bits, position=position.reshape(2, 2), scale=scale, color=color.reshape(2, channels))
-    except (ConfigError, ShapeError) as error:
-        raise FormatError(f"{where}: {error}") from error
-    return Header(height, width, blends[blend_id], top_k, background, grid), count
+        raise FormatError(f"{fields.where}: background: expected finite numbers, found {background.tolist()}")
+    quantizer = fields.u8("quantizer")
+    parameters = fields.take("quantizer's parameters", fields.varint("length of the quantizer's parameters"))
+    fields.finish(newer=newer)
+    return Header(height, width, blend, top_k, background, quantizer, parameters, shift)
 
 
-def _read_table(data: bytes, preamble: _Preamble, header: Header, count: int, name: str) -> tuple[Chunk, ...]:
+def _within(fields: Fields, what: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise FormatError(f"{fields.where}: {what}: expected {low} to {high:,}, found {value:,}")
+    return value
+
+
+def _read_table(fields: Fields, header: Header, offset: int, newer: bool, name: str) -> tuple[Chunk, ...]:
     chunks: list[Chunk] = []
-    offset, found, last = preamble.head_length, 0, (-1, -1)
-    for number in range(preamble.chunk_count):
+    total, last = 0, (0, -1)
+    for number in range(fields.varint("number of chunks")):
         where = f"{name}: chunk {number}"
-        start = preamble.table_start + number * preamble.entry_length
-        kind, coding, reserve_a, level, reserve_b, *fields, reserve_c = _ENTRY.unpack_from(data, start)
-        chunk = Chunk(kind, coding, level, *fields)
-        _check_reserve(where, reserve_a | reserve_b | reserve_c, preamble)
-        if chunk.offset != offset:
-            raise FormatError(f"{where}: offset: expected {offset:,}, the end of what precedes, found {chunk.offset:,}")
-        offset += chunk.length
-        if offset > len(data):
-            raise TruncatedError(
-                f"{where}: expected {chunk.length:,} bytes from {chunk.offset:,}, found a file of {len(data):,} bytes"
-            )
-        if kind == KIND_GAUSSIANS:
-            _check_gaussians(where, chunk, header)
-            if (level, chunk.block) <= last:
-                raise FormatError(
-                    f"{where}: expected a level and block after {last[0]}, {last[1]}, found {level}, {chunk.block}"
-                )
-            last = (level, chunk.block)
-            found += chunk.count
-        elif kind == 0:
+        entry = fields.part(f"entry {number} of the table", fields.varint("length of a table entry"), where)
+        chunk = _read_entry(entry, offset, newer)
+        offset = chunk.end
+        if offset > MAX_SIZE:
+            raise FormatError(f"{where}: expected an end of at most {MAX_SIZE:,}, found {offset:,}")
+        if chunk.kind == 0:
             raise FormatError(f"{where}: kind: expected a number from 1, found 0")
+        if chunk.kind == KIND_GAUSSIANS:
+            _check_gaussians(where, chunk, header, last)
+            last, total = (chunk.level, chunk.block), total + chunk.count
+            if total > MAX_COUNT:
+                raise FormatError(f"{where}: expected at most {MAX_COUNT:,} Gaussians in all, found {total:,}")
         chunks.append(chunk)
-    if offset != len(data):
-        raise FormatError(f"{name}: end: expected a file of {offset:,} bytes, found {len(data):,}")
-    if found != count:
-        raise FormatError(f"{name}: header: count: expected {found:,} Gaussians as in the chunks, found {count:,}")
+    if last[1] < 0:
+        raise FormatError(f"{name}: table: expected a chunk of Gaussians of level 0, found none")
     return tuple(chunks)
 
 
-def _check_gaussians(where: str, chunk: Chunk, header: Header) -> None:
-    if chunk.coding != CODING_FIXED_WIDTH:
-        raise FormatError(f"{where}: coding: expected {CODING_FIXED_WIDTH} (fixed width), found {chunk.coding}")
-    expected = packed_length(chunk.count, header.grid.channels, header.grid.bits)
-    if chunk.length != expected:
+def _read_entry(fields: Fields, offset: int, newer: bool) -> Chunk:
+    kind, coding = fields.varint("kind"), fields.u8("coding")
+    level, block, count = (fields.varint(what) for what in ("level", "block", "count"))
+    length, reach = fields.varint("length", bits=48), fields.varint("reach")
+    code, found = fields.u16("psnr"), fields.u32("checksum")
+    fields.finish(newer=newer)
+    return Chunk(kind, coding, level, block, count, offset, length, reach, code / 100 if code else None, found)
+
+
+def _check_gaussians(where: str, chunk: Chunk, header: Header, last: tuple[int, int]) -> None:
+    if (chunk.level, chunk.block) <= last or chunk.level > last[0] + (last[1] >= 0):
+        expected = "level 0" if last[1] < 0 else f"a level and block after {last[0]}, {last[1]} that leave out no level"
+        raise FormatError(f"{where}: expected {expected}, found {chunk.level}, {chunk.block}")
+    if chunk.block >= len(header.blocks):
+        raise FormatError(f"{where}: block: expected one of {len(header.blocks):,}, found {chunk.block:,}")
+    most = GAUSSIANS_PER_BYTE * chunk.length
+    if chunk.count > most:
         raise FormatError(
-            f"{where}: length: expected {expected:,} bytes for {chunk.count:,} Gaussians, found {chunk.length:,}"
+            f"{where}: count: expected at most {most:,} Gaussians in {chunk.length:,} bytes, found {chunk.count:,}"
         )
-
-
-def _check_sum(where: str, expected: int, data: bytes) -> None:
-    found = google_crc32c.value(data)
-    if found != expected:
-        raise ChecksumError(f"{where}: CRC-32C: expected {expected:08X}, found {found:08X}: the bytes were altered")
-
-
-def _check_length(where: str, expected: int, found: int, preamble: _Preamble) -> None:
-    if found < expected or (found > expected and not preamble.newer):
-        raise FormatError(f"{where}: length: expected {expected:,} bytes, found {found:,}")
-
-
-def _check_reserve(where: str, reserve: int | bytes, preamble: _Preamble) -> None:
-    if not preamble.newer and any(reserve if isinstance(reserve, bytes) else (reserve,)):
-        raise FormatError(f"{where}: reserve: expected zeros, found {reserve!r}")
+    if chunk.length and not chunk.count:
+        raise FormatError(f"{where}: length: expected 0 bytes for 0 Gaussians, found {chunk.length:,}")

@@ -1,19 +1,101 @@
-"""Symbols <-> bytes with a fixed width per symbol: payload coding 0 (docs/format.md, section 7).
+"""Symbols <-> bytes with a fixed width per symbol: coding 0 and the parameters of quantizer 0.
 
 One Gaussian is one record of R bits: x, y, first scale, second scale, rotation, colours; the most significant bit of
-each symbol first, records without padding, zero bits up to the end of the last byte.
+each symbol first, records without padding, zero bits up to the end of the last byte (docs/format.md, section 7).
+
+The parameters are the four widths and the ranges of the grid, float32 (section 8).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, ShapeError
-from .quantization import BitWidths, Symbols
+from ..errors import ConfigError, FormatError, ShapeError
+from .quantization import BitWidths, Grid, Symbols
+
+_WIDTHS = 4
+_RANGES = 4 + 2
+"""Floats: position low x, low y, high x, high y; scale low, high."""
 
 _BLOCK_BITS = 1 << 23
 """Bits unpacked at a time, one byte each: bounds the memory, and stays within a processor's cache."""
+
+
+def grid_to_bytes(grid: Grid) -> bytes:
+    """The parameters of quantizer 0."""
+    bits = grid.bits
+    ranges = np.concatenate([grid.position.ravel(), grid.scale, grid.color.ravel()])
+    return bytes([bits.position, bits.scale, bits.rotation, bits.color]) + ranges.astype("<f4").tobytes()
+
+
+def grid_from_bytes(data: bytes, channels: int) -> Grid:
+    """The inverse of `grid_to_bytes`.
+
+    Args:
+        data: the parameters.
+        channels: C colours per Gaussian.
+
+    Returns:
+        Where the symbols lie.
+
+    Raises:
+        FormatError: the length is not that for C channels, or a width or a range is none.
+    """
+    expected = _WIDTHS + 4 * (_RANGES + 2 * channels)
+    if len(data) != expected:
+        raise FormatError(f"quantizer's parameters: expected {expected} bytes, found {len(data):,}")
+    floats = np.frombuffer(data, "<f4", offset=_WIDTHS).astype(np.float32)
+    position, scale, color = np.split(floats, [4, _RANGES])
+    try:
+        bits = BitWidths(*data[:_WIDTHS])
+        return Grid(bits=bits, position=position.reshape(2, 2), scale=scale, color=color.reshape(2, channels))
+    except (ConfigError, ShapeError) as error:
+        raise FormatError(str(error)) from error
+
+
+class FixedWidthDecoder:
+    """Decodes the payloads of a block; with fixed widths, each on its own."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def decode(self, payload: bytes, count: int, *, cut: bool = False) -> Symbols:
+        """The symbols of a payload.
+
+        Args:
+            payload: its bytes.
+            count: Gaussians in it.
+            cut: the payload ends early; what is whole of it is wanted.
+
+        Returns:
+            ``count`` Gaussians, or where ``cut`` as many as are whole.
+
+        Raises:
+            FormatError: the length is not that of so many Gaussians, or the padding bits are not zero.
+        """
+        channels, bits = self._grid.channels, self._grid.bits
+        if cut:
+            record = sum(bits.record(channels))
+            count = min(count, 8 * len(payload) // record)
+            whole, over = divmod(count * record, 8)
+            payload = payload[:whole] + (bytes([payload[whole] & 0xFF00 >> over]) if over else b"")
+        return unpack(payload, count, channels, bits)
+
+
+def concatenate(parts: Sequence[Symbols], channels: int) -> Symbols:
+    """The symbols of all parts, one after another; there may be none."""
+    parts = parts or [unpack(b"", 0, channels, BitWidths())]
+    if len(parts) == 1:
+        return parts[0]
+    return Symbols(
+        positions=np.concatenate([part.positions for part in parts]),
+        scales=np.concatenate([part.scales for part in parts]),
+        rotations=np.concatenate([part.rotations for part in parts]),
+        colors=np.concatenate([part.colors for part in parts]),
+    )
 
 
 def packed_length(count: int, channels: int, bits: BitWidths) -> int:

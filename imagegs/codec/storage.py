@@ -1,34 +1,32 @@
-"""Gaussians <-> a ``.gsimg`` file: the one place where grid, symbols, payload and container meet.
+"""Gaussians <-> a ``.gsimg`` file: the one place where quantizer, symbols, payloads and container meet.
 
 ```
-Gaussians2D ─ choose_grid, quantize ─> Symbols ─ pack ─> payload ─ write_container ─> bytes ─ atomic_write ─> file
+Gaussians2D ─ choose_grid, quantize ─> Symbols ─ by level and block ─ pack ─> Payloads ─ write_levels ─> bytes
+bytes ─ Decoder ─> Gaussians2D
 ```
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ConfigError, FormatError, ImageError, ShapeError
+from ..errors import ConfigError, ImageError
 from ..files import atomic_write
-from ..gaussians import Gaussians2D
+from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
-from .format import (
-    KIND_GAUSSIANS,
-    START_BYTES,
-    Chunk,
-    Container,
-    Header,
-    Payload,
-    check_start,
-    read_container,
-    write_container,
-)
-from .packing import pack, unpack
+from .blocks import Blocks, reach
+from .codings import parameters
+from .format import KIND_GAUSSIANS, Chunk, Header, Payload, round_background, write_container
+from .packing import pack
 from .quantization import BitWidths, Grid, Symbols, choose_grid, dequantize, quantize
+from .stream import Decoder, feed_chunks, feed_head
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +34,37 @@ class GsimgFile:
     """What a ``.gsimg`` file holds, and where its bytes go.
 
     Attributes:
-        gaussians: as decoded.
+        gaussians: as decoded, in the order of the chunks.
         info: what is needed to give the channels back as files; None where the file does not say.
-        bits: widths of the symbols.
-        grid: where the symbols lie.
+        quantizer: how symbols become numbers: a `Grid`, or the lattice of quantizer 1.
+        header: what holds for the whole picture.
         version: (major, minor) of the file.
         chunks: the chunk table, kinds unknown to this program included.
-        sections: bytes by section: ``header``, ``metadata``, ``table``, ``payload``; their sum is ``size``.
-        size: the whole file, bytes.
+        sections: bytes by section: ``header`` (start and checksum included), ``metadata``, ``table``, ``payload``;
+            their sum is ``size``.
+        size: the whole file, bytes; of a file that was cut, what there is of it.
+        notes: one line if the file was cut.
     """
 
     gaussians: Gaussians2D
     info: PictureInfo | None
-    bits: BitWidths
-    grid: Grid
+    quantizer: Any
+    header: Header
     version: tuple[int, int]
     chunks: tuple[Chunk, ...]
     sections: dict[str, int]
     size: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the symbols lie; None for another quantizer than the uniform grid."""
+        return self.quantizer if isinstance(self.quantizer, Grid) else None
+
+    @property
+    def bits(self) -> BitWidths | None:
+        """Widths of the symbols; None where they have no fixed widths."""
+        return None if self.grid is None else self.grid.bits
 
     @property
     def bpp(self) -> float:
@@ -62,8 +73,10 @@ class GsimgFile:
 
     @property
     def bits_per_gaussian(self) -> dict[str, int]:
-        """Bits of one Gaussian in the payload by attribute: ``position``, ``scale``, ``rotation``, ``color``."""
+        """Bits of one Gaussian by attribute: ``position``, ``scale``, ``rotation``, ``color``; empty without widths."""
         bits = self.bits
+        if bits is None:
+            return {}
         return {
             "position": 2 * bits.position,
             "scale": 2 * bits.scale,
@@ -73,49 +86,168 @@ class GsimgFile:
 
 
 def write_file(
-    gaussians: Gaussians2D, *, bits: BitWidths | None = None, grid: Grid | None = None, info: PictureInfo | None = None
+    gaussians: Gaussians2D,
+    *,
+    bits: BitWidths | None = None,
+    grid: Grid | None = None,
+    info: PictureInfo | None = None,
+    levels: Sequence[int] | None = None,
+    block_shift: int = 0,
 ) -> bytes:
-    """The bytes of a ``.gsimg`` file; the same input gives the same bytes.
+    """The bytes of a ``.gsimg`` file with symbols of fixed width; the same input gives the same bytes.
 
     Args:
-        gaussians: N Gaussians, N may be 0.
+        gaussians: N Gaussians, N may be 0, in the order of their levels. Within a level they are stored block by block.
         bits: widths of the symbols; None is ``BitWidths()``, or those of the grid.
         grid: where the symbols lie; None chooses the grid that covers the Gaussians.
+        info: what is needed to give the channels back as files; None stores nothing.
+        levels: how many Gaussians each level has, level 0 first; None is one level.
+        block_shift: blocks are squares of 2 to this pixels, 6 to 16; 0 is one block.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        ConfigError: ``bits`` are not those of the grid, ``info`` has another number of channels, the levels do not
+            have N Gaussians together, or ``block_shift`` is out of range.
+        ShapeError: the grid has another number of channels.
+    """
+    if grid is None:
+        grid = choose_grid(gaussians, BitWidths() if bits is None else bits)
+    elif bits not in (None, grid.bits):
+        raise ConfigError(f"bits: expected those of the grid, {grid.bits}, found {bits}")
+    levels = [len(gaussians)] if levels is None else list(levels)
+    if sum(levels) != len(gaussians) or min(levels, default=-1) < 0:
+        raise ConfigError(f"levels: expected counts that add up to {len(gaussians):,} Gaussians, found {levels}")
+    symbols = quantize(gaussians, grid)
+    rounded = dequantize(symbols, grid, height=gaussians.height, width=gaussians.width)
+    blocks = Blocks(gaussians.width, gaussians.height, block_shift)
+    payloads, start = [], 0
+    for level, count in enumerate(levels):
+        for block, rows in split_blocks(rounded.means[start : start + count], blocks):
+            part = _take(symbols, start + rows)
+            far = reach(rounded.take(start + rows), blocks.box(block))
+            payloads.append(Payload(pack(part, grid.bits), len(rows), level, block, far))
+        start += count
+    return write_levels(
+        payloads,
+        quantizer=grid,
+        height=gaussians.height,
+        width=gaussians.width,
+        background=gaussians.background,
+        blend=gaussians.blend,
+        top_k=gaussians.top_k,
+        block_shift=block_shift,
+        info=info,
+    )
+
+
+def split_blocks(means: FloatArray, blocks: Blocks) -> list[tuple[int, np.ndarray[Any, np.dtype[np.int64]]]]:
+    """Gaussians of one level by block, each block's in their order.
+
+    Args:
+        means: [N, 2] centres as decoded, canvas pixels.
+        blocks: of the canvas.
+
+    Returns:
+        Pairs of a block and its rows of ``means``, in ascending order; blocks without Gaussians are left out, but for
+        block 0 where there is none at all, so that every level has a chunk.
+    """
+    of = blocks.of(means)
+    if not len(of):
+        return [(0, np.empty(0, np.int64))]
+    rows = np.argsort(of, kind="stable")
+    found, starts = np.unique(of[rows], return_index=True)
+    return list(zip(found.tolist(), np.split(rows, starts[1:]), strict=True))
+
+
+def write_levels(
+    payloads: Sequence[Payload],
+    *,
+    quantizer: Any,
+    height: int,
+    width: int,
+    background: FloatArray,
+    blend: Blend = "normalized",
+    top_k: int = 10,
+    block_shift: int = 0,
+    info: PictureInfo | None = None,
+) -> bytes:
+    """The bytes of a ``.gsimg`` file from payloads, whatever quantizer made them.
+
+    Args:
+        payloads: one for each (level, block), in ascending order; of any kind. The coding of Gaussians is that of the
+            quantizer, whatever they say.
+        quantizer: a `Grid`, or the lattice of quantizer 1.
+        height: canvas height, pixels.
+        width: canvas width, pixels.
+        background: [C] colour where no Gaussian reaches; stored as `round_background` leaves it.
+        blend: how weights and colours make a pixel.
+        top_k: K of the blend ``topk``.
+        block_shift: blocks are squares of 2 to this pixels, 6 to 16; 0 is one block.
         info: what is needed to give the channels back as files; None stores nothing.
 
     Returns:
         The whole file.
 
     Raises:
-        ConfigError: ``bits`` are not those of the grid, or ``info`` has another number of channels.
-        ShapeError: the grid has another number of channels.
+        ConfigError: ``info`` has another number of channels, or the payloads are not such as the format allows.
     """
-    if info is not None and info.channels != gaussians.channels:
-        raise ConfigError(f"info: expected {gaussians.channels} channels as in the Gaussians, found {info.channels}")
-    if grid is None:
-        grid = choose_grid(gaussians, BitWidths() if bits is None else bits)
-    elif bits not in (None, grid.bits):
-        raise ConfigError(f"bits: expected those of the grid, {grid.bits}, found {bits}")
-    symbols = quantize(gaussians, grid)
-    header = Header(
-        height=gaussians.height,
-        width=gaussians.width,
-        blend=gaussians.blend,
-        top_k=gaussians.top_k,
-        background=gaussians.background,
-        grid=grid,
-    )
-    metadata = b"" if info is None else info.to_bytes()
-    return write_container(header, metadata, [Payload(pack(symbols, grid.bits), count=len(symbols))])
+    if info is not None and info.channels != len(background):
+        raise ConfigError(f"info: expected {len(background)} channels as in the Gaussians, found {info.channels}")
+    number, stored = parameters(quantizer)
+    header = Header(height, width, blend, top_k, round_background(background), number, stored, block_shift)
+    coded = [replace(payload, coding=number) if payload.kind == KIND_GAUSSIANS else payload for payload in payloads]
+    return write_container(header, b"" if info is None else info.to_bytes(), coded)
 
 
-def parse(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "bytes") -> GsimgFile:
+def with_psnrs(data: bytes, psnrs: Sequence[float | None]) -> bytes:
+    """A file with the quality of its prefixes filled in; nothing else changes, and not its size.
+
+    Args:
+        data: a whole file.
+        psnrs: for each chunk of Gaussians, of the prefix that ends with it, dB; None is unknown.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        ConfigError: there are more or fewer of them than chunks of Gaussians.
+        FormatError: as `parse`.
+    """
+    decoder = Decoder()
+    feed_head(io.BytesIO(data), decoder)
+    if decoder.head is None:
+        decoder.finish()
+    assert decoder.head is not None
+    chunks = [chunk for chunk in decoder.head.chunks if chunk.kind == KIND_GAUSSIANS]
+    if len(psnrs) != len(chunks):
+        raise ConfigError(f"psnrs: expected {len(chunks)}, one for each chunk, found {len(psnrs)}")
+    found = iter(psnrs)
+    payloads = [
+        Payload(
+            data[chunk.offset : chunk.end],
+            chunk.count,
+            chunk.level,
+            chunk.block,
+            chunk.reach,
+            next(found) if chunk.kind == KIND_GAUSSIANS else chunk.psnr,
+            chunk.kind,
+            chunk.coding,
+        )
+        for chunk in decoder.head.chunks
+    ]
+    return write_container(decoder.head.header, decoder.head.metadata, payloads)
+
+
+def parse(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "bytes", strict: bool = True) -> GsimgFile:
     """Read the bytes of a ``.gsimg`` file.
 
     Args:
         data: the whole file.
         max_pixels: refuse a canvas of more pixels.
         name: what an error calls the file.
+        strict: refuse a file that was cut; else what there is of it comes back, from the end of its level 0 on.
 
     Returns:
         Its contents.
@@ -123,40 +255,18 @@ def parse(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "bytes") -> 
     Raises:
         FormatError: the bytes are not a ``.gsimg`` file of a version that is known here, or were cut or altered.
     """
-    data = bytes(data)
-    container = read_container(data, max_pixels=max_pixels, name=name)
-    header = container.header
-    symbols = _read_symbols(container, name)
-    try:
-        gaussians = dequantize(
-            symbols,
-            header.grid,
-            height=header.height,
-            width=header.width,
-            background=header.background,
-            blend=header.blend,
-            top_k=header.top_k,
-        )
-    except ShapeError as error:
-        raise FormatError(f"{name}: {error}") from error
-    return GsimgFile(
-        gaussians=gaussians,
-        info=_read_info(container, name),
-        bits=header.grid.bits,
-        grid=header.grid,
-        version=container.version,
-        chunks=container.chunks,
-        sections=container.sections,
-        size=len(data),
-    )
+    decoder = Decoder(max_pixels=max_pixels, name=name)
+    decoder.feed(data)
+    return _contents(decoder, decoder.finish(strict=strict))
 
 
-def read_file(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> GsimgFile:
+def read_file(path: str | Path, *, max_pixels: int = MAX_PIXELS, strict: bool = True) -> GsimgFile:
     """Read a ``.gsimg`` file from the disk; what is no such file is refused by its first bytes.
 
     Args:
         path: the file.
         max_pixels: refuse a canvas of more pixels.
+        strict: as in `parse`.
 
     Returns:
         Its contents.
@@ -165,17 +275,34 @@ def read_file(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> GsimgFile:
         ImageError: the file is missing or cannot be read.
         FormatError: as `parse`.
     """
-    name = str(path)
+    decoder = Decoder(max_pixels=max_pixels, name=str(path))
+    with open_source(path) as file:
+        feed_head(file, decoder)
+        feed_chunks(file, decoder)
+    return _contents(decoder, decoder.finish(strict=strict))
+
+
+@contextmanager
+def open_source(source: str | Path | bytes) -> Iterator[BinaryIO]:
+    """A file, or bytes as one, open for reading.
+
+    Args:
+        source: a path, or the bytes.
+
+    Raises:
+        ImageError: the file is missing or cannot be read, also later, in the body.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+        return
+    name = str(source)
     if "\0" in name:
         raise ImageError(f"{name!r}: expected a path, found a null character in it")
     try:
-        with open(path, "rb") as file:
-            start = file.read(START_BYTES)
-            check_start(start, name)
-            data = start + file.read()
+        with open(source, "rb") as file:
+            yield file
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {(error.strerror or type(error).__name__).lower()}") from error
-    return parse(data, max_pixels=max_pixels, name=name)
 
 
 def save(
@@ -220,33 +347,26 @@ def load(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Gaussians2D:
     return read_file(path, max_pixels=max_pixels).gaussians
 
 
-def _read_symbols(container: Container, name: str) -> Symbols:
-    """The symbols of all chunks of Gaussians, in the order of the table."""
-    grid = container.header.grid
-    parts = [
-        unpack(payload, chunk.count, grid.channels, grid.bits, where=f"{name}: chunk {number}")
-        for number, (chunk, payload) in enumerate(zip(container.chunks, container.payloads, strict=True))
-        if chunk.kind == KIND_GAUSSIANS
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    parts = parts or [unpack(b"", 0, grid.channels, grid.bits)]
-    return Symbols(
-        positions=np.concatenate([part.positions for part in parts]),
-        scales=np.concatenate([part.scales for part in parts]),
-        rotations=np.concatenate([part.rotations for part in parts]),
-        colors=np.concatenate([part.colors for part in parts]),
+def _contents(decoder: Decoder, notes: tuple[str, ...]) -> GsimgFile:
+    head, gaussians = decoder.head, decoder.gaussians(partial=True)
+    assert head is not None
+    return GsimgFile(
+        gaussians=gaussians,
+        info=decoder.info,
+        quantizer=decoder.quantizer,
+        header=head.header,
+        version=head.version,
+        chunks=head.chunks,
+        sections={
+            "header": head.length - len(head.metadata) - head.table_length,
+            "metadata": len(head.metadata),
+            "table": head.table_length,
+            "payload": decoder.received - head.length,
+        },
+        size=decoder.received,
+        notes=notes,
     )
 
 
-def _read_info(container: Container, name: str) -> PictureInfo | None:
-    if not container.metadata:
-        return None
-    try:
-        info = PictureInfo.from_bytes(container.metadata)
-    except FormatError as error:
-        raise FormatError(f"{name}: metadata: {error}") from error
-    expected = container.header.grid.channels
-    if info.channels != expected:
-        raise FormatError(f"{name}: metadata: expected {expected} channels as in the header, found {info.channels}")
-    return info
+def _take(symbols: Symbols, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Symbols:
+    return Symbols(symbols.positions[rows], symbols.scales[rows], symbols.rotations[rows], symbols.colors[rows])
