@@ -154,6 +154,8 @@ void apply_local(In<nb::shape<-1, imagegs::kLocalGradients>> update, float posit
 
 } // namespace
 
+void bind_entropy(nb::module_ &m); // entropy_bindings.cpp
+
 NB_MODULE(_native, m) {
   m.attr("RADIUS") = imagegs::kRadius;
   m.attr("CUTOFF") = imagegs::kCutoff;
@@ -165,6 +167,7 @@ NB_MODULE(_native, m) {
   m.attr("MAX_CHANNELS") = imagegs::kMaxChannels;
   m.attr("MAX_TOP_K") = imagegs::kMaxTopK;
 
+  bind_entropy(m);
   m.def("set_threads", &imagegs::set_threads, "count"_a);
   m.def("threads", &imagegs::threads);
   m.def("select_kernels", [](const std::string &name) { return imagegs::select_kernels(name.c_str()); }, "name"_a);

@@ -240,3 +240,37 @@ def apply_local(
         _native.apply_local(update, *rates, *bounds, means, scales, rotations)
     else:
         _reference().apply_local(update, rates, bounds, means, scales, rotations)
+
+
+def block_codec(steps: list[int], box: tuple[int, int, int, int]) -> Any:
+    """The range coder of one block; see ``block_codec.h``.
+
+    Raises:
+        DeviceError: the compiled kernels are missing.
+    """
+    _need_kernels()
+    return _native.BlockCodec(steps, box)
+
+
+def lattice_angles(steps: list[int], shapes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """How many directions [N] a lattice tells apart for shapes [N, 2] of size and ratio symbols.
+
+    Raises:
+        DeviceError: the compiled kernels are missing.
+    """
+    _need_kernels()
+    found: npt.NDArray[np.int32] = _native.lattice_angles(steps, shapes)[:, 0]
+    return found
+
+
+def malformed() -> type[Exception]:
+    """What the range coder raises for bytes that it cannot have written."""
+    kind: type[Exception] = _native.Malformed
+    return kind
+
+
+def _need_kernels() -> None:
+    if not available():
+        raise DeviceError(
+            "entropy coding: expected the compiled kernels, found none; install a C++ compiler, then imagegs"
+        )
