@@ -176,7 +176,8 @@ class Lattice:
         roots = self.root + sizes.astype(np.int64) * self.root_step
         area = np.maximum(1, roots * roots // UNIT)  # w², 1/4096
         steps = np.array(self.color_steps, np.int64) * UNIT // area[:, None]
-        return np.maximum(1, steps) / COLOR_UNIT
+        values: DoubleArray = np.maximum(1, steps) / COLOR_UNIT
+        return values
 
     def to_components(self, colors: npt.NDArray[np.floating]) -> DoubleArray:
         """Colours [N, C] -> components [N, C]."""
