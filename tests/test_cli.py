@@ -22,6 +22,7 @@ from imagegs.cli import compare as compare_command
 from imagegs.cli import console
 from imagegs.cli import encode as encode_command
 from imagegs.cli import plot as plot_command
+from imagegs.codec import with_psnrs, write_file
 from imagegs.codec.quantization import MAX_BITS, MIN_BITS
 from imagegs.fitting.config import PRESETS, PROFILES
 from imagegs.gaussians import MAX_TOP_K, Blend
@@ -82,7 +83,8 @@ def test_limits_are_those_of_the_library():
     text = re.sub(r"\s+", " ", run("encode", "--help"))
     assert text.count(f"[{MIN_BITS}<=x<={MAX_BITS}]") == 4
     assert f"[1<=x<={MAX_TOP_K}]" in text
-    assert str(MAX_PIXELS) in run("decode", "--help")
+    for command in ("decode", "info"):
+        assert str(MAX_PIXELS) in run(command, "--help")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info", "compare", "plot", "demo"])
@@ -236,9 +238,97 @@ def test_info_adds_up(gsimg):
     facts = run_json("info", gsimg)
     assert facts["bytes"] == gsimg.stat().st_size == sum(facts["sections"].values())
     assert (facts["width"], facts["height"], facts["gaussians"]) == (64, 48, 60)
+    assert facts["attribute_bits_per_gaussian"] == {"position": 28, "scale": 18, "rotation": 10, "color": 27}
+    assert 83 <= facts["bits_per_gaussian"] < 83 + 8 / 60
+    assert 0 <= facts["sections"]["payload"] - sum(facts["attribute_bytes"].values()) < 1
     text = run("info", gsimg)
     assert f"{facts['bytes']:,} bytes" in text
     assert "64 x 48" in text
+
+
+@pytest.fixture
+def leveled(tmp_path: Path, small_gaussians) -> Path:
+    """Sixty Gaussians in three levels, without blocks; the quality of the first level is known."""
+    path = tmp_path / "leveled.gsimg"
+    path.write_bytes(with_psnrs(write_file(small_gaussians, levels=[10, 20, 30]), [21.5, None, 30.25]))
+    return path
+
+
+def test_info_by_level_and_block(leveled, tmp_path, small_gaussians):
+    facts = run_json("info", leveled)
+    assert [(row["level"], row["gaussians"], row["psnr"]) for row in facts["levels"]] == [
+        (0, 10, 21.5),
+        (1, 20, None),
+        (2, 30, 30.25),
+    ]
+    assert sum(row["bytes"] for row in facts["levels"]) == facts["sections"]["payload"]
+    assert (facts["block_size"], facts["blocks"], len(facts["chunks"])) == (None, 1, 3)
+    text = run("info", leveled)
+    assert re.search(r"0\W+1\W+104\W+10\W+21\.50 dB", text)
+    assert re.search(r"1\W+1\W+208\W+20\W+unknown", text)
+    assert "reach" not in text
+
+    path = tmp_path / "blocks.gsimg"
+    wide = small_gaussians.replace(means=small_gaussians.means * 3, height=144, width=192)
+    path.write_bytes(write_file(wide, levels=[20, 40], block_shift=6))
+    facts = run_json("info", path)
+    assert (facts["block_size"], facts["blocks"]) == (64, 9)
+    assert sum(chunk["count"] for chunk in facts["chunks"]) == facts["gaussians"] == 60
+    assert max(row["blocks"] for row in facts["levels"]) > 4
+    text = run("info", path)
+    assert "9 of 64 x 64 pixels" in text
+    assert f"{facts['chunks'][3]['reach']} pixels" in text
+
+
+def warnings_of(*arguments: Any) -> list[str]:
+    """The lines that a command leaves on the error stream; it must succeed."""
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stderr.splitlines()
+
+
+def test_a_file_that_was_cut_is_drawn_with_one_warning(leveled, tmp_path, monkeypatch, capsys):
+    cut, output = tmp_path / "cut.gsimg", tmp_path / "out.png"
+    cut.write_bytes(leveled.read_bytes()[:-50])
+    for arguments in (("decode", cut, "-o", output), ("info", cut), ("info", cut, "--json")):
+        (line,) = warnings_of(*arguments)
+        size = leveled.stat().st_size
+        assert line == (
+            f"imagegs: warning: {cut}: expected {size:,} bytes, found {size - 50:,}: what there is was drawn; "
+            "of its levels 0 to 2, those up to 1 are whole"
+        )
+    assert Image.open(output).size == (64, 48)
+    assert 30 < run_json("info", cut)["gaussians"] < 60
+    output.unlink()
+    for arguments in (("decode", cut, "-o", output, "--strict"), ("info", cut, "--strict")):
+        assert "chunk 2: expected 312 bytes" in fail(monkeypatch, capsys, *arguments)
+    assert not output.exists()
+    for arguments in (("--level", 1), ("--max-bytes", cut.stat().st_size)):
+        assert warnings_of("decode", cut, "-o", output, *arguments) == []
+    (line,) = [line for line in warnings_of("compare", leveled, cut) if "not measured" not in line]
+    assert str(cut) in line
+
+
+def test_levels_and_bytes_that_are_drawn(leveled, tmp_path):
+    chunks = run_json("info", leveled)["chunks"]
+    pictures = {}
+    for name, options in (
+        ("level", ("--level", 0)),
+        ("bytes", ("--max-bytes", chunks[0]["offset"] + chunks[0]["length"])),
+        ("all", ("--strict",)),
+        ("more", ("--level", 7, "--max-bytes", 10**9)),
+    ):
+        run("decode", leveled, "-o", tmp_path / f"{name}.png", *options)
+        pictures[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
+    np.testing.assert_array_equal(pictures["level"], pictures["bytes"])
+    np.testing.assert_array_equal(pictures["all"], pictures["more"])
+    assert (pictures["all"] != pictures["level"]).any()
+
+
+def test_the_limit_of_pixels(gsimg, tmp_path, monkeypatch, capsys):
+    for arguments in (("info", gsimg), ("decode", gsimg, "-o", tmp_path / "out.png")):
+        assert "at most 3,000 pixels" in fail(monkeypatch, capsys, *arguments, "--max-pixels", 3000)
+    assert run_json("info", gsimg, "--max-pixels", 3072)["width"] == 64
 
 
 # -- compare and plot
@@ -376,6 +466,8 @@ def test_decode_leaves_what_was_there(gsimg, tmp_path, monkeypatch, capsys):
         ("encode", "in.png", "-o", "out.gsimg", "--top-k", "33"),
         ("encode", "in.png", "-o", "out.gsimg", "--preset", "slow"),
         ("encode", "in.png", "-o", "out.gsimg", "--device", "tpu"),
+        ("decode", "in.gsimg", "-o", "out.png", "--level", "-1"),
+        ("decode", "in.gsimg", "-o", "out.png", "--max-bytes", "0"),
         ("decode", "in.gsimg", "-o", "out.png", "--scale", "0"),
         ("decode", "in.gsimg", "-o", "out.png", "--scale", "2", "--height", "9"),
         ("decode", "in.gsimg", "-o", "out.png", "--region", "1,2,3"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import ImageError
+from . import console
 
 if TYPE_CHECKING:
     from ..gaussians import FloatArray
@@ -68,7 +69,7 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def read_any(path: Path) -> Picture:
-    """A picture, or what a ``.gsimg`` file decodes to.
+    """A picture, or what a ``.gsimg`` file decodes to, with a warning if that was cut.
 
     Raises:
         ImageGSError: it cannot be read.
@@ -76,7 +77,9 @@ def read_any(path: Path) -> Picture:
     if path.suffix.lower() in GSIMG:
         from ..decoding import decode
 
-        return decode(path)
+        picture = decode(path)
+        console.print_warnings(picture.notes)
+        return picture
     from ..image import read_image
 
     return read_image(path)

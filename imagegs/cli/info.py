@@ -41,6 +41,7 @@ def run(
 
 def _facts(file: GsimgFile) -> dict[str, Any]:
     gaussians, info = file.gaussians, file.info
+    count, payload = (sum(getattr(chunk, name) for chunk in file.whole) for name in ("count", "length"))
     names = [str(index) for index in range(gaussians.channels)] if info is None else list(info.channel_names)
     return {
         "version": ".".join(str(number) for number in file.version),
@@ -55,8 +56,9 @@ def _facts(file: GsimgFile) -> dict[str, Any]:
         "top_k": gaussians.top_k if gaussians.blend == "topk" else None,
         "quantizer": file.header.quantizer,
         "bits": None if file.bits is None else asdict(file.bits),
-        "bits_by_attribute": file.bits_per_gaussian,
-        "bits_per_gaussian": 8 * file.sections["payload"] / len(gaussians) if len(gaussians) else None,
+        "bits_per_gaussian": 8 * payload / count if count else None,
+        "attribute_bits_per_gaussian": file.bits_per_gaussian,
+        "attribute_bytes": {name: bits / 8 for name, bits in file.attribute_bits.items()},
         "sections": file.sections,
         "block_size": 1 << file.header.block_shift if file.header.block_shift else None,
         "blocks": len(file.header.blocks),
@@ -91,6 +93,7 @@ def _levels(chunks: tuple[Chunk, ...]) -> list[dict[str, Any]]:
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     blend = facts["blend"] if facts["top_k"] is None else f"{facts['blend']}, K = {facts['top_k']}"
     bits, side = facts["bits_per_gaussian"], facts["block_size"]
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in facts["attribute_bits_per_gaussian"].items())
     rows = [
         ("format version", facts["version"]),
         ("size of the file", f"{facts['bytes']:,} bytes, {facts['bpp']:.4f} bits per pixel"),
@@ -98,7 +101,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Gaussians", f"{facts['gaussians']:,}"),
         ("blend", blend),
         ("symbols", _symbols(facts["bits"])),
-        ("bits per Gaussian", "none" if bits is None else f"{bits:.2f}{_shares(facts['bits_by_attribute'])}"),
+        ("bits per Gaussian", "none" if bits is None else f"{bits:.2f}: {shares}"),
+        ("bytes by attribute", ", ".join(f"{name} {size:,.0f}" for name, size in facts["attribute_bytes"].items())),
         ("sections", ", ".join(f"{name} {size:,} bytes" for name, size in facts["sections"].items())),
         ("blocks", f"{facts['blocks']:,} of {side} x {side} pixels" if side else "one"),
         ("colour profile", f"{facts['icc_bytes']:,} bytes" if facts["icc_bytes"] else "sRGB"),
@@ -110,11 +114,6 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _symbols(bits: dict[str, int] | None) -> str:
     return "entropy-coded" if bits is None else ", ".join(f"{name} {width} bits" for name, width in bits.items())
-
-
-def _shares(by_attribute: dict[str, float]) -> str:
-    shares = ", ".join(f"{name} {bits:.4g}" for name, bits in by_attribute.items())
-    return f" ({shares})" if shares else ""
 
 
 def _level_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FormatError
 from ..gaussians import Gaussians2D
@@ -15,9 +13,18 @@ from .format import GAUSSIANS_PER_BYTE, Chunk, Header
 from .packing import FixedWidthDecoder, concatenate, grid_from_bytes, grid_to_bytes, packed_length
 from .quantization import Grid, dequantize
 
+if TYPE_CHECKING:
+    from .lattice import Lattice
+
 
 class BlockDecoder(Protocol):
-    """Decodes the payloads of one block, one level after another."""
+    """Decodes the payloads of one block, one level after another.
+
+    Attributes:
+        bits: of each payload so far, by attribute.
+    """
+
+    bits: list[dict[str, float]]
 
     def decode(self, payload: bytes, count: int, *, cut: bool = False) -> Any:
         """Symbols of the next level; where the payload was cut, those that are whole. Raises FormatError."""
@@ -51,14 +58,13 @@ def find(number: int) -> Coding:
     Raises:
         FormatError: there is none of this number here.
     """
-    present = all(importlib.util.find_spec(f"{__package__}.{name}") for name in ("lattice", "entropy"))
-    known = [fixed_width, contexts] if present else [fixed_width]
-    if not 0 <= number < len(known):
-        raise FormatError(f"quantizer: expected {' or '.join(map(str, range(len(known))))}, found {number}")
+    known = {0: fixed_width, 1: contexts}
+    if number not in known:
+        raise FormatError(f"quantizer: expected {' or '.join(map(str, known))}, found {number}")
     return known[number]()
 
 
-def parameters(quantizer: Any) -> tuple[int, bytes]:
+def parameters(quantizer: Grid | Lattice) -> tuple[int, bytes]:
     """The number of a quantizer and its bytes, as the header stores them."""
     if isinstance(quantizer, Grid):
         return 0, grid_to_bytes(quantizer)
@@ -100,15 +106,17 @@ def _fixed_lengths(grid: Grid, count: int) -> tuple[int, int]:
 
 def contexts() -> Coding:
     """Quantizer 1, a lattice in each Gaussian's own frame, with a range coder that adapts to contexts."""
-    lattice, entropy = (importlib.import_module(f".{name}", __package__) for name in ("lattice", "entropy"))
+    from .entropy import BlockDecoder as ContextDecoder
+    from .lattice import Lattice, LatticeSymbols, dequantize_lattice
+
     return Coding(
         number=1,
         name="range coder",
-        read=lattice.Lattice.from_bytes,
+        read=Lattice.from_bytes,
         lengths=lambda _, count: (-(-count // GAUSSIANS_PER_BYTE), None),
-        decoder=entropy.BlockDecoder,
-        dequantize=lambda parts, quantizer, header: lattice.dequantize_lattice(
-            lattice.LatticeSymbols.concatenate(list(parts)), quantizer, **_canvas(header)
+        decoder=ContextDecoder,
+        dequantize=lambda parts, quantizer, header: dequantize_lattice(
+            LatticeSymbols.concatenate(parts, quantizer.channels), quantizer, **_canvas(header)
         ),
     )
 

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from ..errors import ConfigError, FormatError, ShapeError
 from .quantization import BitWidths, Grid, Symbols
 
+PARTS = ("position", "scale", "rotation", "color")
+"""Attributes that bits are counted for."""
+
 _WIDTHS = 4
 _RANGES = 4 + 2
 """Floats: position low x, low y, high x, high y; scale low, high."""
@@ -57,10 +60,15 @@ def grid_from_bytes(data: bytes, channels: int) -> Grid:
 
 
 class FixedWidthDecoder:
-    """Decodes the payloads of a block; with fixed widths, each on its own."""
+    """Decodes the payloads of a block; with fixed widths, each on its own.
+
+    Attributes:
+        bits: of each payload so far, by attribute.
+    """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self.bits: list[dict[str, float]] = []
 
     def decode(self, payload: bytes, count: int, *, cut: bool = False) -> Symbols:
         """The symbols of a payload.
@@ -82,7 +90,10 @@ class FixedWidthDecoder:
             count = min(count, 8 * len(payload) // record)
             whole, over = divmod(count * record, 8)
             payload = payload[:whole] + (bytes([payload[whole] & 0xFF00 >> over]) if over else b"")
-        return unpack(payload, count, channels, bits)
+        symbols = unpack(payload, count, channels, bits)
+        widths = (2 * bits.position, 2 * bits.scale, bits.rotation, channels * bits.color)
+        self.bits.append({name: float(count * width) for name, width in zip(PARTS, widths, strict=True)})
+        return symbols
 
 
 def concatenate(parts: Sequence[Symbols], channels: int) -> Symbols:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from .packing import pack
 from .quantization import BitWidths, Grid, Symbols, choose_grid, dequantize, quantize
 from .stream import Decoder, feed_chunks, feed_head
 
+if TYPE_CHECKING:
+    from .lattice import Lattice
+
 
 @dataclass(frozen=True, eq=False)
 class GsimgFile:
@@ -36,24 +39,26 @@ class GsimgFile:
     Attributes:
         gaussians: as decoded, in the order of the chunks.
         info: what is needed to give the channels back as files; None where the file does not say.
-        quantizer: how symbols become numbers: a `Grid`, or the lattice of quantizer 1.
+        quantizer: how symbols become numbers: a `Grid` (quantizer 0) or a `Lattice` (quantizer 1).
         header: what holds for the whole picture.
         version: (major, minor) of the file.
         chunks: the chunk table, kinds unknown to this program included.
         sections: bytes by section: ``header`` (start and checksum included), ``metadata``, ``table``, ``payload``;
             their sum is ``size``.
         size: the whole file, bytes; of a file that was cut, what there is of it.
+        attribute_bits: bits of the whole chunks by attribute: ``position``, ``scale``, ``rotation``, ``color``.
         notes: one line if the file was cut.
     """
 
     gaussians: Gaussians2D
     info: PictureInfo | None
-    quantizer: Any
+    quantizer: Grid | Lattice
     header: Header
     version: tuple[int, int]
     chunks: tuple[Chunk, ...]
     sections: dict[str, int]
     size: int
+    attribute_bits: dict[str, float]
     notes: tuple[str, ...] = ()
 
     @property
@@ -72,17 +77,15 @@ class GsimgFile:
         return 8 * self.size / (self.gaussians.height * self.gaussians.width)
 
     @property
-    def bits_per_gaussian(self) -> dict[str, int]:
-        """Bits of one Gaussian by attribute: ``position``, ``scale``, ``rotation``, ``color``; empty without widths."""
-        bits = self.bits
-        if bits is None:
-            return {}
-        return {
-            "position": 2 * bits.position,
-            "scale": 2 * bits.scale,
-            "rotation": bits.rotation,
-            "color": self.gaussians.channels * bits.color,
-        }
+    def whole(self) -> tuple[Chunk, ...]:
+        """The chunks of Gaussians that are not cut."""
+        return tuple(chunk for chunk in self.chunks if chunk.kind == KIND_GAUSSIANS and chunk.end <= self.size)
+
+    @property
+    def bits_per_gaussian(self) -> dict[str, float]:
+        """Mean bits of one Gaussian of the whole chunks, by attribute; empty where there is none."""
+        count = sum(chunk.count for chunk in self.whole)
+        return {name: bits / count for name, bits in self.attribute_bits.items()} if count else {}
 
 
 def write_file(
@@ -164,7 +167,7 @@ def split_blocks(means: FloatArray, blocks: Blocks) -> list[tuple[int, np.ndarra
 def write_levels(
     payloads: Sequence[Payload],
     *,
-    quantizer: Any,
+    quantizer: Grid | Lattice,
     height: int,
     width: int,
     background: FloatArray,
@@ -178,7 +181,7 @@ def write_levels(
     Args:
         payloads: one for each (level, block), in ascending order; of any kind. The coding of Gaussians is that of the
             quantizer, whatever they say.
-        quantizer: a `Grid`, or the lattice of quantizer 1.
+        quantizer: a `Grid` (quantizer 0) or a `Lattice` (quantizer 1).
         height: canvas height, pixels.
         width: canvas width, pixels.
         background: [C] colour where no Gaussian reaches; stored as `round_background` leaves it.
@@ -364,6 +367,7 @@ def _contents(decoder: Decoder, notes: tuple[str, ...]) -> GsimgFile:
             "payload": decoder.received - head.length,
         },
         size=decoder.received,
+        attribute_bits=dict(decoder.attribute_bits),
         notes=notes,
     )
 

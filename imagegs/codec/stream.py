@@ -33,6 +33,7 @@ class Decoder:
         info: what is needed to give the channels back as files; None until then, and where the file does not say.
         quantizer: how symbols become numbers; None until then.
         received: bytes taken so far, those passed over included.
+        attribute_bits: bits of the chunks that were decoded, by attribute.
     """
 
     def __init__(self, *, max_pixels: int = MAX_PIXELS, name: str = "bytes") -> None:
@@ -46,6 +47,7 @@ class Decoder:
         self.info: PictureInfo | None = None
         self.quantizer: Any = None
         self.received = 0
+        self.attribute_bits: dict[str, float] = {}
         self._max_pixels = max_pixels
         self._name = name
         self._coding: Coding | None = None
@@ -266,11 +268,13 @@ class Decoder:
         if chunk.block not in self._decoders:
             box = self.head.header.blocks.box(chunk.block)
             self._decoders[chunk.block] = self._coding.decoder(self.quantizer, box)
-        payload = bytes(self._bytes)
+        payload, decoder = bytes(self._bytes), self._decoders[chunk.block]
         try:
-            self._symbols.append(self._decoders[chunk.block].decode(payload, chunk.count))
+            self._symbols.append(decoder.decode(payload, chunk.count))
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from error
+        for name, bits in decoder.bits[-1].items():
+            self.attribute_bits[name] = self.attribute_bits.get(name, 0.0) + bits
         self._payloads.setdefault(chunk.block, []).append((payload, chunk.count))
 
     def _cut_symbols(self, head: Head, coding: Coding) -> list[Any]:
