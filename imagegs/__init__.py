@@ -30,7 +30,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .codec import BitWidths, GsimgFile, load, save
+    from .codec import BitWidths, Decoder, GsimgFile, load, save
     from .decoding import decode, read_gsimg
     from .encoding import Encoded, encode
     from .fitting.fit import FitResult, Interrupted, Progress, fit
@@ -44,6 +44,7 @@ __all__ = [
     "BitWidths",
     "ChecksumError",
     "ConfigError",
+    "Decoder",
     "DeviceError",
     "Encoded",
     "FitResult",
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "codec": ("BitWidths", "GsimgFile", "load", "save"),
+    "codec": ("BitWidths", "Decoder", "GsimgFile", "load", "save"),
     "decoding": ("decode", "read_gsimg"),
     "encoding": ("Encoded", "encode"),
     "fitting.fit": ("FitResult", "Interrupted", "Progress", "fit"),

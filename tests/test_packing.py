@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegs.codec.packing import pack, packed_length, unpack
-from imagegs.codec.quantization import BitWidths, Symbols
+from imagegs.codec.packing import (
+    FixedWidthDecoder,
+    concatenate,
+    grid_from_bytes,
+    grid_to_bytes,
+    pack,
+    packed_length,
+    unpack,
+)
+from imagegs.codec.quantization import BitWidths, Grid, Symbols
 from imagegs.errors import FormatError, ShapeError
 
 NAMES = ("positions", "scales", "rotations", "colors")
@@ -126,3 +134,64 @@ def test_padding_bits_must_be_zero():
         altered = data[:-1] + bytes([data[-1] | 1 << bit])
         with pytest.raises(FormatError, match="payload: expected 7 zero bits at the end, found byte 0x"):
             unpack(altered, 3, 3, bits)
+
+
+def make_grid(channels: int, bits: BitWidths) -> Grid:
+    position, scale = np.array([[-3, 0], [64.5, 48]]), np.array([0.25, 19])
+    return Grid(bits, position, scale, np.stack([np.arange(channels) - 1.5, np.arange(channels) + 0.1]))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 32])
+def test_parameters_come_back(channels):
+    grid = make_grid(channels, BitWidths(4, 32, 17, 5))
+    data = grid_to_bytes(grid)
+    assert len(data) == 28 + 8 * channels
+    assert data[:8] == bytes([4, 32, 17, 5]) + np.float32(-3).tobytes()
+    back = grid_from_bytes(data, channels)
+    assert back.bits == grid.bits
+    for name in ("position", "scale", "color"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(grid, name))
+    for wrong in (data[:-1], data + b"\0", b""):
+        message = f"quantizer's parameters: expected {28 + 8 * channels} bytes, found {len(wrong)}"
+        with pytest.raises(FormatError, match=message):
+            grid_from_bytes(wrong, channels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 12),
+    channels=st.integers(1, 4),
+    bits=st.builds(BitWidths, widths, widths, widths, widths),
+    seed=st.integers(0, 2**32),
+)
+def test_a_cut_payload_yields_its_whole_records(n, channels, bits, seed):
+    symbols = make(n, channels, bits, seed)
+    data, record = pack(symbols, bits), sum(bits.record(channels))
+    decoder = FixedWidthDecoder(make_grid(channels, bits))
+    for length in range(len(data) + 1):
+        found = decoder.decode(data[:length], n, cut=True)
+        count = 8 * length // record
+        assert len(found) == min(count, n)
+        assert_same(found, Symbols(*(getattr(symbols, name)[:count] for name in NAMES)))
+    with pytest.raises(FormatError, match=f"found {len(data) - 1}"):
+        decoder.decode(data[:-1], n)
+
+
+def test_bits_are_counted_by_attribute():
+    bits = BitWidths(14, 9, 10, 8)
+    decoder = FixedWidthDecoder(make_grid(3, bits))
+    for n in (5, 2):
+        decoder.decode(pack(make(n, 3, bits), bits), n)
+    assert decoder.bits == [
+        {"position": 140, "scale": 90, "rotation": 50, "color": 120},
+        {"position": 56, "scale": 36, "rotation": 20, "color": 48},
+    ]
+
+
+def test_parts_are_joined():
+    bits = BitWidths()
+    parts = [make(n, 2, bits, seed=n) for n in (3, 0, 4)]
+    joined = concatenate(parts, 2)
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(joined, name), np.concatenate([getattr(part, name) for part in parts]))
+    assert (len(concatenate([], 5)), concatenate([], 5).channels) == (0, 5)
