@@ -30,6 +30,7 @@ ORDER = (
     ("fitting",),
     ("decoding",),
     ("encoding",),
+    ("converters",),
     ("metrics",),
     ("figures",),
     ("plots",),
@@ -38,7 +39,7 @@ ORDER = (
     ("__main__",),
 )
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
-MAY_NAME_TORCH = {"imagegs.kernels.reference", "imagegs.metrics"}
+MAY_NAME_TORCH = {"imagegs.kernels.reference", "imagegs.metrics", "imagegs.converters.checkpoints"}
 
 
 def module_name(path: Path) -> str:
@@ -157,7 +158,9 @@ def loaded_by(*arguments: str) -> set[str]:
     return set(json.loads(done.stdout.rpartition("LOADED ")[2]))
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("encode", "--help"), ("decode", "--help"), ("info", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("encode", "--help"), ("decode", "--help"), ("info", "--help"), ("convert", "--help")]
+)
 def test_help_loads_nothing_heavy(arguments):
     assert not loaded_by(*arguments) & {"numpy", "PIL", "torch", "scipy", "matplotlib", "jinja2"}
 

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 
 from ..errors import ImageGSError, ImageGSWarning
-from . import compare, decode, demo, encode, info, plot
+from . import compare, convert, decode, demo, encode, info, plot
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
 """Sub-command and the app under ``imagegs.apps`` that carries it; one that is not installed is left out."""
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (encode, decode, info, compare, plot, demo):
+for command in (encode, decode, info, convert, compare, plot, demo):
     app.command(command.__name__.rpartition(".")[2])(command.run)
 
 

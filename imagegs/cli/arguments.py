@@ -63,6 +63,20 @@ def parse_region(text: str | None) -> tuple[float, float, float, float] | None:
     return x, y, width, height
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """The width and height of ``--size WxH``, pixels.
+
+    Raises:
+        typer.BadParameter: not two positive integers.
+    """
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not all(side.isascii() and side.isdigit() and 0 < len(side) <= 9 and int(side) for side in (width, height)):
+        raise typer.BadParameter(f"expected WxH, for example 768x512, found {text!r}", param_hint="'--size'")
+    return int(width), int(height)
+
+
 def given(**values: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}
