@@ -110,14 +110,18 @@ def spike() -> ModuleType | None:
     return module
 
 
-def write(name: str, command: str, results: Any) -> Path:
-    """Writes results/NAME.json with what is needed to judge them."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def commit() -> str:
+    """The commit that is measured, and whether the package's sources differ from it."""
+    return _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "imagegs") else "")
+
+
+def write(name: str, command: str, results: Any, folder: Path = RESULTS) -> Path:
+    """Writes NAME.json with what is needed to judge them, into benchmarks/results unless told otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     record = {
         "command": command,
-        "commit": _git("rev-parse", "--short", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "imagegs") else ""),
+        "commit": commit(),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
         "kernels": native.instruction_set(),
         "threads": THREADS,
@@ -125,7 +129,7 @@ def write(name: str, command: str, results: Any) -> Path:
         "results": results,
     }
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{path.relative_to(ROOT)} written", file=sys.stderr)
+    print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} written", file=sys.stderr)
     return path
 
 
