@@ -212,8 +212,8 @@ def _decode(found: Mapping[str, Any]) -> str:
         + _paragraph(
             f"{found['picture']} at {found['rate']:g} bpp, from bytes to 8-bit pixels; median and interquartile range, "
             "all in turns in one run. The first call is that of a fresh process, libraries loaded; the process "
-            "includes the start of Python; the last column is `imagegs decode` to a PNG file beside a Python program that does "
-            "the same with Pillow."
+            "includes the start of Python; the last column is `imagegs decode` to a PNG file beside a Python program "
+            "that does the same with Pillow."
         )
         + table(head, rows)
     )
