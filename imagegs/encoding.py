@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from .codec import BitWidths, parse, write_file
+from .budget import Goal, make_goal, reach_goal
+from .codec import BitWidths, parse, with_psnrs, write_file
+from .compression import BETAS, DEFAULT_EFFORT, EFFORTS, OVERSHOOT, Effort, Job
 from .decoding import decode
-from .fitting.config import make_config
+from .errors import ConfigError
+from .fitting.config import FitConfig, make_config
 from .fitting.fit import FitResult, Progress, check_device, run
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
 from .image import Picture, as_picture
 from .kernels import native
+from .rendering import render
+
+PRESET_EFFORTS = {"fast": 3, "balanced": 5, "best": 8}
+MOST_PREFIXES = 16
+"""Files of more chunks say how good a prefix is at the ends of their levels only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +38,7 @@ class Encoded:
         picture: the picture that was encoded.
         fit: how the fit went.
         psnr: of the decoded picture, dB.
+        notes: why a target was not met, if it was not.
     """
 
     data: bytes
@@ -38,6 +47,7 @@ class Encoded:
     picture: Picture
     fit: FitResult
     psnr: float
+    notes: tuple[str, ...] = ()
 
     @property
     def bpp(self) -> float:
@@ -49,9 +59,17 @@ def encode(
     source: Any,
     *,
     gaussians: int | None = None,
+    bpp: float | None = None,
+    size: int | None = None,
+    psnr: float | None = None,
+    ssim: float | None = None,
+    quality: float | None = None,
+    effort: int | None = None,
     preset: str | None = None,
     profile: str | None = None,
     bits: BitWidths | None = None,
+    levels: int = 1,
+    block_shift: int = 0,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -64,13 +82,23 @@ def encode(
 ) -> Encoded:
     """Fit Gaussians to a picture under rounding and code them.
 
+    At most one target is given: ``gaussians``, ``bpp``, ``size``, ``psnr``, ``ssim`` or ``quality``.
+
     Args:
         source: a path (a folder is a texture stack), a Pillow image, a ``Picture``, or floats in [0, 1] of shape
             [C, H, W] or [H, W].
-        gaussians: how many; by default one for every 64 pixels.
-        preset: ``fast``, ``balanced`` (the default) or ``best``.
-        profile: ``image-gs`` or ``gaussian-image`` to follow those methods instead.
-        bits: widths of the stored values.
+        gaussians: how many.
+        bpp: bits of the whole file per pixel; never more, at most 3 % less.
+        size: bytes of the whole file; likewise.
+        psnr: of the decoded picture, dB; never less, at most 0.1 dB more.
+        ssim: of the decoded picture; never less.
+        quality: 0 to 100, the default is 75: what a bit must save in squared error, so that bytes follow the content.
+        effort: 1 (fastest) to 9 (smallest file); 5 by default.
+        preset: ``fast``, ``balanced`` or ``best``: efforts 3, 5 and 8.
+        profile: ``image-gs`` or ``gaussian-image`` to follow those methods instead, in a file of fixed widths.
+        bits: code with symbols of these fixed widths, which takes two to three times the bytes.
+        levels: of detail, each four times the Gaussians of those before it.
+        block_shift: code squares of 2 to this pixels on their own, 6 to 16, so that regions decode alone; 0 does not.
         seed: of everything random; the same seed gives the same bytes.
         device: ``auto`` or ``cpu``.
         threads: how many to use; by default one per core. The bytes do not depend on it.
@@ -82,26 +110,79 @@ def encode(
         **overrides: any attribute of ``FitConfig``.
 
     Raises:
-        ImageGSError: the picture cannot be read, or the settings do not fit it.
+        ImageGSError: the picture cannot be read, the settings do not fit it, or a target cannot be met.
     """
     check_device(device)
     picture = as_picture(source)
-    bits = bits or BitWidths()
-    size = picture.height, picture.width
-    config = make_config(size, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
+    shape = picture.height, picture.width
+    targets = {"psnr": psnr, "ssim": ssim, "bytes": size, "quality": quality, "gaussians": gaussians}
+    goal = make_goal(shape, bpp=bpp, **targets)
+    common = {"importance": importance, "weights": weights, "on_step": on_step}
+    kept = {"checkpoint": checkpoint, "resume": resume}
     with native.threads(threads):
-        fitted = run(
-            picture.pixels,
-            replace(config, bits=bits),
-            importance=importance,
-            weights=weights,
-            on_step=on_step,
-            checkpoint=checkpoint,
-            resume=resume,
-            device=device,
-        )
-        data = write_file(fitted.gaussians, bits=bits, info=picture.info)
-        decoded = decode(data).pixels
-    difference = decoded - picture.pixels
-    psnr = to_psnr(float(np.mean(np.square(difference, out=difference), dtype=np.float64)))
-    return Encoded(data, parse(data).gaussians, decoded, picture, fitted, psnr)
+        if bits is not None or profile is not None or not native.available():
+            if goal.kind != "gaussians" and any(value is not None for value in (bpp, *targets.values())):
+                raise ConfigError(f"{goal.kind}: expected no such target beside fixed widths or a profile, found one")
+            if effort is not None:
+                preset = _preset_of(effort, preset)
+            config = make_config(shape, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
+            config = replace(config, bits=bits or BitWidths())
+            fitted = run(picture.pixels, config, device=device, **common, **kept)  # type: ignore[arg-type]
+            data = write_file(fitted.gaussians, bits=config.bits, info=picture.info)
+            notes: tuple[str, ...] = ()
+        else:
+            job = Job(
+                picture,
+                effort=_effort(effort, preset, overrides.pop("steps", None)),
+                config=_config(shape, goal, seed, overrides),
+                levels=levels,
+                block_shift=block_shift,
+                **common,
+                **kept,  # type: ignore[arg-type]
+            )
+            reached = reach_goal(job, goal)
+            fitted, data, notes = reached.fitted.result, reached.coded.data, reached.notes
+        return _finish(data, picture, fitted, notes)
+
+
+def _preset_of(effort: int, preset: str | None) -> str:
+    if preset is not None:
+        raise ConfigError(f"effort: expected none beside a preset, found {effort} and {preset!r}")
+    return min(PRESET_EFFORTS, key=lambda name: abs(PRESET_EFFORTS[name] - effort))
+
+
+def _effort(effort: int | None, preset: str | None, steps: int | None) -> Effort:
+    if effort is not None and preset is not None:
+        raise ConfigError(f"effort: expected none beside a preset, found {effort} and {preset!r}")
+    if preset is not None and preset not in PRESET_EFFORTS:
+        raise ConfigError(f"preset: expected one of {', '.join(PRESET_EFFORTS)}, found {preset!r}")
+    number = effort if effort is not None else PRESET_EFFORTS.get(str(preset), DEFAULT_EFFORT)
+    if number not in EFFORTS:
+        raise ConfigError(f"effort: expected {min(EFFORTS)} to {max(EFFORTS)}, found {effort!r}")
+    return EFFORTS[number] if steps is None else Effort(steps, steps // 10)
+
+
+def _config(shape: tuple[int, int], goal: Goal, seed: int, overrides: dict[str, Any]) -> FitConfig:
+    count = int(goal.value) if goal.kind == "gaussians" else 1
+    settings: dict[str, Any] = {"overshoot": OVERSHOOT, "betas": BETAS, "color_solve": 0} | overrides
+    return make_config(shape, gaussians=count, seed=seed, **settings)
+
+
+def _finish(data: bytes, picture: Picture, fitted: FitResult, notes: tuple[str, ...]) -> Encoded:
+    file = parse(data)
+    psnrs = []
+    ends = np.cumsum([chunk.count for chunk in file.whole])
+    last = [chunk.level != following.level for chunk, following in zip(file.whole, file.whole[1:], strict=False)]
+    for end, at_level_end in zip(ends[:-1], last, strict=True):
+        measured = len(ends) <= MOST_PREFIXES or at_level_end
+        prefix = replace(picture, pixels=render(file.gaussians.take(slice(0, int(end))))) if measured else None
+        psnrs.append(None if prefix is None else _psnr(prefix, picture))
+    decoded = decode(data)
+    found = _psnr(decoded, picture)
+    data = with_psnrs(data, [*psnrs, found])
+    return Encoded(data, file.gaussians, decoded.pixels, picture, fitted, found, notes)
+
+
+def _psnr(found: Picture, picture: Picture) -> float:
+    difference = found.pixels - picture.pixels
+    return to_psnr(float(np.mean(np.square(difference, out=difference), dtype=np.float64)))

@@ -77,6 +77,20 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
+def parse_block_size(side: int | None) -> int:
+    """The shift of ``--block-size``; 0 where there are no blocks.
+
+    Raises:
+        typer.BadParameter: not a power of two from 64 to 65536.
+    """
+    if side is None:
+        return 0
+    shift = side.bit_length() - 1
+    if side != 1 << shift or not 6 <= shift <= 16:
+        raise typer.BadParameter(f"expected a power of two from 64 to 65536, found {side}", param_hint="'--block-size'")
+    return shift
+
+
 def given(**values: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}

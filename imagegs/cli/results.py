@@ -64,7 +64,7 @@ def deliver(encoded: Encoded, output: Path, command: str, report: Path | None, *
         return
     if quiet:
         return
-    console.print_notes(encoded.picture.notes)
+    console.print_notes([*encoded.picture.notes, *encoded.notes])
     console.print_table([("file", str(output)), *rows(figures)])
     if page is not None:
         typer.echo(f"report: {page}")

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from ..errors import ConfigError, FormatError, ShapeError
 from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..kernels import native
+from .fields import Fields, varint
 
 IntArray = npt.NDArray[np.int32]
 DoubleArray = npt.NDArray[np.float64]
@@ -136,7 +137,7 @@ class Lattice:
     def to_bytes(self) -> bytes:
         """The parameters of quantiser 1 in a header: varints of the steps and of the mask of triples."""
         mask = sum(1 << first for first in self.luma_at)
-        return b"".join(_varint(value) for value in (*self.steps, mask))
+        return b"".join(varint(value) for value in (*self.steps, mask))
 
     @staticmethod
     def from_bytes(data: bytes, channels: int) -> Lattice:
@@ -145,12 +146,9 @@ class Lattice:
         Raises:
             FormatError: these are no such parameters.
         """
-        values, at = [], 0
-        for _ in range(5 + channels + 1):
-            value, at = _read_varint(data, at)
-            values.append(value)
-        if at != len(data):
-            raise FormatError(f"quantizer 1: expected {at} bytes of parameters, found {len(data)}")
+        fields = Fields(data, "quantizer 1")
+        values = [fields.varint("steps") for _ in range(5 + channels + 1)]
+        fields.finish(newer=False)
         mask = values.pop()
         if mask >> channels:
             raise FormatError(f"quantizer 1: expected triples within {channels} channels, found the mask {mask:#x}")
@@ -294,29 +292,3 @@ def _single(values: DoubleArray) -> FloatArray:
 
 def _step(value: float, unit: int = UNIT) -> int:
     return min(max(1, round(value * unit)), MAX_STEP)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 35, 7):
-        if at >= len(data):
-            raise FormatError(f"quantizer 1: expected more parameters, found the end after {len(data)} bytes")
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            if byte == 0 and shift:
-                raise FormatError(
-                    f"quantizer 1: expected the shortest form of a number at byte {at}, found a longer one"
-                )
-            return value, at
-    raise FormatError(f"quantizer 1: expected a number of at most 5 bytes before byte {at}, found a longer one")

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..codec.lattice import Lattice
 from ..codec.quantization import BitWidths
 from ..errors import ConfigError
 from ..gaussians import BLENDS, MAX_TOP_K, Blend
@@ -90,6 +91,11 @@ class FitConfig:
         color_solve: iterations of the final linear solve for the colours.
         bits: widths the result is to survive; None fits without rounding.
         quantize_from: share of the steps after which the forward pass sees rounded values (straight-through).
+        lattice: whose rounding the result is to survive: the fit sees noise of its steps, and no Gaussian leaves the
+            canvas; excludes ``bits``.
+        noise_from: share of the steps after which it does.
+        overshoot: share of Gaussians that are fitted beyond ``gaussians`` while the rates are held; those worth least
+            go when the rates begin to fall.
         patience: with ``hold``, steps without ``patience_gain`` dB that end the holding phase early; 0 never does.
         patience_gain: see there, dB.
         seed: of everything random.
@@ -123,6 +129,9 @@ class FitConfig:
     color_solve: int = 10
     bits: BitWidths | None = None
     quantize_from: float = 0.85
+    lattice: Lattice | None = None
+    noise_from: float = 0.35
+    overshoot: float = 0.0
     patience: int = 0
     patience_gain: float = 0.01
     seed: int = 0
@@ -148,8 +157,19 @@ class FitConfig:
             "error_power": (0 <= self.error_power <= 10, "a number from 0 to 10"),
             "decay": (1 <= self.decay < math.inf, "a number of at least 1"),
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
+            "overshoot": (0 <= self.overshoot <= 10, "a number from 0 to 10"),
+            "lattice": (self.lattice is None or self.bits is None, "none beside bits"),
         }
-        shares = ("start_fraction", "uniform_share", "relocate", "relocate_until", "hold", "coarse", "quantize_from")
+        shares = (
+            "start_fraction",
+            "uniform_share",
+            "relocate",
+            "relocate_until",
+            "hold",
+            "coarse",
+            "quantize_from",
+            "noise_from",
+        )
         checks |= {name: (0 <= getattr(self, name) <= 1, "a number from 0 to 1") for name in shares}
         for name, (valid, expected) in checks.items():
             if not valid:

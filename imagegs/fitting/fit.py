@@ -29,6 +29,7 @@ from .growth import error_density, grow, least_worth, relocation_count
 from .initialization import Density, Gaussians, draw_pixels, spawn, start_density
 from .interruption import held_back
 from .losses import Evaluation, evaluate, prepare, solve_colors
+from .noise import keep_inside, perturb
 from .operators import Operator, evaluate_through
 from .optimizer import Optimizer, make_optimizer
 from .schedule import CHECK_EVERY, Plateau, rate_factor
@@ -148,6 +149,7 @@ def run(
     checkpoint: Path | None = None,
     resume: Path | None = None,
     device: str = "auto",
+    keep: Callable[[Gaussians2D], int] | None = None,
 ) -> FitResult:
     """Fit Gaussians to a picture.
 
@@ -167,6 +169,8 @@ def run(
             against worse; removed when the fit is through.
         resume: such a state to go on from; the picture and settings must be the same.
         device: ``auto`` or ``cpu``.
+        keep: asked once, when the rates begin to fall and those that overshot are about to go, how many to keep; by
+            default ``config.gaussians``.
 
     Raises:
         ShapeError: arrays that are not as above.
@@ -182,7 +186,7 @@ def run(
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
-    loop = _Loop(canvas, observed, config, operator)
+    loop = _Loop(canvas, observed, config, operator, keep)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     kept_at, kept = time.monotonic(), False
     try:
@@ -218,12 +222,22 @@ def check_device(device: str) -> None:
 class _Loop:
     """The steps of one fit; holds what does not change, works on a ``State``."""
 
-    def __init__(self, canvas: Target, observed: Target, config: FitConfig, operator: Operator | None) -> None:
-        self.config, self.operator, self.observed = config, operator, observed
+    def __init__(
+        self,
+        canvas: Target,
+        observed: Target,
+        config: FitConfig,
+        operator: Operator | None,
+        keep: Callable[[Gaussians2D], int] | None = None,
+    ) -> None:
+        self.config, self.operator, self.observed, self.keep = config, operator, observed, keep
+        over = math.ceil(config.gaussians * (1 + config.overshoot))
+        self.goal = max(config.gaussians, min(over, canvas.size[0] * canvas.size[1]))
+        self.prune_at = math.ceil(config.hold * config.steps) if self.goal > config.gaussians else -1
         self.scene = Scene.of(canvas, config)
         coarse = config.coarse > 0 and operator is None and min(canvas.size) >= COARSE_SIDE
         half = canvas.halved() if coarse else None
-        enough = half is not None and config.gaussians <= half.size[0] * half.size[1]
+        enough = half is not None and self.goal <= half.size[0] * half.size[1]
         self.coarse_scene = Scene.of(half, config) if half is not None and enough else None
         self.rasterizer = native.Rasterizer()
 
@@ -249,7 +263,7 @@ class _Loop:
         state.halved = self.coarse_scene is not None
         scene = self.scene_of(state)
         growing = bool(config.add_at) and config.start_fraction < 1
-        count = max(1, math.ceil(config.gaussians * config.start_fraction)) if growing else config.gaussians
+        count = max(1, math.ceil(self.goal * config.start_fraction)) if growing else self.goal
         pixels = draw_pixels(scene.start, count, state.rng)
         state.model = spawn(pixels, scene.start * count, scene.target, scene.structure, config)
         state.started_with = len(state.model)
@@ -279,12 +293,16 @@ class _Loop:
         factor = rate_factor(config, state.at + 1, state.plateau)
         if evaluation.psnr < FINISHED_PSNR:  # from there on gradients are rounding errors, which Adam would blow up
             state.optimizer.step(state.model, evaluation.gradients, factor)
+        if config.lattice is not None:
+            keep_inside(state.model, *self.scene_of(state).target.size)
         state.step += 1
         state.at += 1
         if state.step in config.add_at:
             self._add(state, seen)
         elif self._moves(state):
             self._relocate(state)
+        if state.at == self.prune_at:
+            self._prune(state)
         self._watch(state, evaluation)
         state.seconds += time.perf_counter() - began
         every = max(1, config.steps // 200)
@@ -336,6 +354,8 @@ class _Loop:
                 state.grid = choose_grid(whole, config.bits)
             back = round_to_grid(whole, state.grid)
             model = Gaussians(back.means, back.scales, back.rotations, back.colors)
+        if config.lattice is not None and state.at >= config.noise_from * config.steps:
+            model = perturb(model, config.lattice, state.rng)
         looked_at = state.step + 1 in config.add_at or config.schedule == "plateau"
         return self._evaluate_model(model, self.scene_of(state), show=looked_at)
 
@@ -368,6 +388,7 @@ class _Loop:
         rounding = config.bits is None or state.at >= config.quantize_from * config.steps
         return (
             not state.halved
+            and config.lattice is None  # the loss under noise is not that of the model
             and len(state.model) >= config.gaussians
             and rounding
             and state.at >= config.hold * config.steps
@@ -380,8 +401,8 @@ class _Loop:
 
     def _add(self, state: State, seen: FloatArray) -> None:
         config, scene = self.config, self.scene_of(state)
-        missing = config.gaussians - len(state.model)
-        share = math.ceil((config.gaussians - state.started_with) / len(config.add_at))
+        missing = self.goal - len(state.model)
+        share = math.ceil((self.goal - state.started_with) / len(config.add_at))
         count = missing if state.step == max(config.add_at) else min(missing, share)
         if count <= 0:
             return
@@ -408,6 +429,19 @@ class _Loop:
         start = scene.start * state.started_with
         state.model.put(rows, spawn(pixels, start + density * count, scene.target, scene.structure, config))
         state.optimizer.forget(rows)
+
+    def _prune(self, state: State) -> None:
+        scene = self.scene_of(state)
+        count = self.config.gaussians if self.keep is None else self.keep(self._gaussians(self._whole(state)))
+        gone = len(state.model) - max(1, count)
+        if gone <= 0:
+            return
+        prepare(self.rasterizer, state.model, scene.target.size, self.config.blend, self.config.top_k)
+        self.rasterizer.forward(scene.background, keep=True)
+        rows = least_worth(self.rasterizer, scene.background, scene.target, gone)
+        kept = np.setdiff1d(np.arange(len(state.model)), rows)
+        state.model = state.model.take(kept)
+        state.optimizer.take(kept)
 
     def _watch(self, state: State, evaluation: Evaluation) -> None:
         """The schedules that listen to the quality."""

@@ -51,6 +51,10 @@ class Gaussians:
         pairs = zip(self.arrays(), more.arrays(), strict=True)
         return Gaussians(*(np.concatenate(pair) for pair in pairs))
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Gaussians:
+        """Those rows."""
+        return Gaussians(*(np.ascontiguousarray(array[rows]) for array in self.arrays()))
+
     def put(self, rows: npt.NDArray[np.intp], more: Gaussians) -> None:
         """Writes ``more`` over the rows."""
         for mine, theirs in zip(self.arrays(), more.arrays(), strict=True):

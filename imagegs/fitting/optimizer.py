@@ -37,6 +37,9 @@ class Optimizer(Protocol):
     def extend(self, count: int) -> None:
         """Makes room for ``count`` new Gaussians at the end."""
 
+    def take(self, rows: npt.NDArray[np.intp]) -> None:
+        """Keeps these Gaussians only."""
+
     def forget(self, rows: npt.NDArray[np.intp] | slice) -> None:
         """Starts the moments of these Gaussians afresh."""
 
@@ -52,6 +55,12 @@ class _Moments:
         for name, array in self.moments.items():
             if name != "time":
                 self.moments[name] = np.concatenate([array, np.zeros((count, array.shape[1]), np.float32)])
+
+    def take(self, rows: npt.NDArray[np.intp]) -> None:
+        """See ``Optimizer``."""
+        for name, array in self.moments.items():
+            if name != "time":
+                self.moments[name] = np.ascontiguousarray(array[rows])
 
     def forget(self, rows: npt.NDArray[np.intp] | slice) -> None:
         """See ``Optimizer``."""

@@ -1,0 +1,278 @@
+"""A picture to the bytes of a file: fit under quantisation noise, round in stages, code.
+
+```
+ picture ─ fit under noise, prune ─ round shapes ─ refit ─ place ─ solve colours ─ round ─ range coder ─ bytes
+                                        └────────────── again with other steps until the target is met
+```
+
+`Fitted` is what a fit leaves; `code` turns it into a file for any factor of the quantiser's steps, which moves bytes
+and quality smoothly. What number of Gaussians to fit, and which factor to take, is up to `targets`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .codec.blocks import Blocks
+from .codec.lattice import (
+    Lattice,
+    LatticeSymbols,
+    dequantize_lattice,
+    quantize_colors,
+    quantize_shape,
+    shape_values,
+)
+from .codec.lattice_file import Group, arrange, place_groups, write_lattice
+from .decoding import decode
+from .fitting.config import FitConfig, spread_additions
+from .fitting.fit import FitResult, Progress, run
+from .fitting.initialization import Gaussians
+from .fitting.losses import solve_colors, to_psnr
+from .fitting.refit import refit
+from .fitting.targets import Target, make_target
+from .gaussians import FloatArray, Gaussians2D
+from .image import Picture, PictureInfo
+from .kernels import native
+from .metrics import ssim
+
+FACTOR = 0.75
+"""Of the quantiser's steps, unless a target asks for another: best of 0.33 to 1.2, on pictures that no table shows."""
+SMALL_PIXELS = 4096
+OVERSHOOT = 0.15
+"""Gaussians that are fitted beyond those that stay."""
+BETAS = (0.8, 0.9)
+"""Of Adam under noise: a shorter memory of gradients than without."""
+SOLVE_ITERATIONS = 15
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time to take.
+
+    Attributes:
+        steps: of the fit.
+        refit: steps after the shapes are rounded.
+    """
+
+    steps: int
+    refit: int
+
+
+EFFORTS = {
+    1: Effort(100, 0),
+    2: Effort(180, 0),
+    3: Effort(300, 30),
+    4: Effort(500, 50),
+    5: Effort(800, 80),
+    6: Effort(1300, 120),
+    7: Effort(2000, 200),
+    8: Effort(3500, 300),
+    9: Effort(6000, 500),
+}
+DEFAULT_EFFORT = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What stays the same for all tries at one picture.
+
+    Attributes:
+        picture: to be coded.
+        effort: steps.
+        config: settings of the fit; the number of Gaussians and of steps are set by the search.
+        levels: of detail.
+        block_shift: see `Blocks`.
+        importance: see ``fit.run``.
+        weights: see ``fit.run``.
+        on_step: see ``fit.run``.
+        checkpoint: see ``fit.run``.
+        resume: see ``fit.run``.
+    """
+
+    picture: Picture
+    effort: Effort
+    config: FitConfig
+    levels: int = 1
+    block_shift: int = 0
+    importance: Any = None
+    weights: Any = None
+    on_step: Callable[[Progress], None] | None = None
+    checkpoint: Path | None = None
+    resume: Path | None = None
+
+    @property
+    def target(self) -> Target:
+        """What the fit works towards."""
+        return make_target(self.picture.pixels, self.weights, self.importance)
+
+    @property
+    def factor(self) -> float:
+        """Usual factor of the steps; finer for tiny pictures, whose files are mostly heads."""
+        pixels = self.picture.height * self.picture.width
+        return FACTOR * min(1.0, math.sqrt(pixels / SMALL_PIXELS))
+
+    def lattice(self, factor: float | None = None) -> Lattice:
+        """The lattice with ``factor`` times the steps; by default the usual ones."""
+        factor = self.factor if factor is None else factor
+        return Lattice.of(factor, len(self.picture.pixels), luma_triples(self.picture.info))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a fit leaves, not yet rounded."""
+
+    gaussians: Gaussians2D
+    result: FitResult
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A file.
+
+    Attributes:
+        data: its bytes.
+        gaussians: what they decode to.
+        bits: of the payloads, by attribute.
+        factor: of the quantiser's steps.
+    """
+
+    data: bytes
+    gaussians: Gaussians2D
+    bits: dict[str, float]
+    factor: float
+
+
+def luma_triples(info: PictureInfo) -> tuple[int, ...]:
+    """First channels of the colours of an info's planes."""
+    starts = (
+        where.start for plane, where in zip(info.planes, info.slices, strict=True) if plane.mode in ("RGB", "RGBA")
+    )
+    return tuple(starts)
+
+
+def fit(job: Job, count: int, steps: int, keep: Callable[[Gaussians2D], int] | None = None) -> Fitted:
+    """Fit ``count`` Gaussians under the noise of the usual lattice.
+
+    Args:
+        job: the picture and the settings.
+        count: how many are left in the end.
+        steps: of the fit.
+        keep: see ``fit.run``.
+    """
+    usual = job.config.add_at == spread_additions(job.config.steps)
+    additions = spread_additions(steps) if usual else job.config.add_at
+    config = replace(job.config, gaussians=count, steps=steps, add_at=additions)
+    if config.lattice is None:
+        config = replace(config, lattice=job.lattice())
+    result = run(
+        job.picture.pixels,
+        config,
+        importance=job.importance,
+        weights=job.weights,
+        on_step=job.on_step,
+        checkpoint=job.checkpoint,
+        resume=job.resume,
+        keep=keep,
+    )
+    return Fitted(result.gaussians, result)
+
+
+def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 0, solve: bool = True) -> Coded:
+    """Round Gaussians in stages and code them.
+
+    Args:
+        job: the picture and the settings.
+        gaussians: a fit.
+        factor: of the quantiser's steps.
+        refit_steps: steps in which means and colours adapt to the rounded shapes.
+        solve: whether colours are solved for the rounded geometry.
+    """
+    lattice, target = job.lattice(factor), job.target
+    height, width = target.size
+    background = gaussians.background
+    shape = quantize_shape(gaussians.scales, gaussians.rotations, lattice)
+    model = _with_shape(gaussians, shape, lattice)
+    if refit_steps:
+        model = refit(model, lattice, target, background, job.config, refit_steps)
+    blocks = Blocks(width, height, job.block_shift)
+    groups = arrange(shape[:, 0], model.means, job.levels, blocks)
+    symbols = place_groups(shape, model.means, lattice, groups, blocks)
+    if solve and len(symbols):
+        model.means = np.ascontiguousarray(symbols[:, 3:5] / 1024, dtype=np.float32)
+        colors = solve_colors(
+            native.Rasterizer(), model, background, target, job.config.blend, job.config.top_k, SOLVE_ITERATIONS
+        )
+        if np.isfinite(colors).all():
+            model.colors = colors
+    both = LatticeSymbols(symbols, quantize_colors(model.colors, shape[:, 0], lattice))
+    canvas = {"height": height, "width": width, "background": background}
+    written = write_lattice(
+        both,
+        lattice,
+        groups,
+        **canvas,  # type: ignore[arg-type]
+        blend=job.config.blend,
+        top_k=job.config.top_k,
+        block_shift=job.block_shift,
+        info=job.picture.info,
+    )
+    decoded = dequantize_lattice(
+        written.symbols,
+        lattice,
+        **canvas,  # type: ignore[arg-type]
+        blend=job.config.blend,
+        top_k=job.config.top_k,
+    )
+    return Coded(written.data, decoded, written.bits, factor)
+
+
+def empty_size(job: Job) -> int:
+    """Bytes of a file of the picture without any Gaussian."""
+    channels, height, width = job.picture.pixels.shape
+    lattice = job.lattice()
+    none = LatticeSymbols.concatenate([], channels)
+    groups = [Group(level, 0, np.zeros(0, np.int64)) for level in range(job.levels)]
+    background = np.zeros(channels, np.float32)
+    canvas = {"height": height, "width": width, "background": background}
+    return len(write_lattice(none, lattice, groups, **canvas, info=job.picture.info).data)
+
+
+def quality_of(job: Job, coded: Coded, measure: Literal["psnr", "ssim", "squared_error"]) -> float:
+    """How near the file comes to the picture, as a decoder writes it: rounded to the picture's bits.
+
+    Args:
+        job: has the picture.
+        coded: the file.
+        measure: PSNR in dB, SSIM, or the sum of squared errors.
+    """
+    found = shown(decode(coded.data))
+    if measure == "ssim":
+        return ssim(found, job.picture.pixels)
+    error = np.square(found - job.picture.pixels, dtype=np.float64)
+    return float(error.sum()) if measure == "squared_error" else to_psnr(float(error.mean()))
+
+
+def shown(picture: Picture) -> FloatArray:
+    """The channels [C, H, W] as a file of the picture's kind holds them."""
+    pixels = picture.pixels.copy()
+    for plane, where in zip(picture.info.planes, picture.info.slices, strict=True):
+        if plane.bits < 32:
+            most = np.float32((1 << plane.bits) - 1)
+            pixels[where] = np.rint(np.clip(pixels[where], 0, 1) * most) / most
+    return pixels
+
+
+def _with_shape(gaussians: Gaussians2D, shape: Any, lattice: Lattice) -> Gaussians:
+    scales, rotations = shape_values(shape, lattice)
+    return Gaussians(
+        gaussians.means.copy(),
+        np.ascontiguousarray(scales, dtype=np.float32),
+        np.ascontiguousarray(rotations, dtype=np.float32),
+        gaussians.colors.copy(),
+    )
