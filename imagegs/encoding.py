@@ -11,7 +11,7 @@ import numpy as np
 
 from .budget import Goal, make_goal, reach_goal
 from .codec import BitWidths, parse, with_psnrs, write_file
-from .compression import BETAS, DEFAULT_EFFORT, EFFORTS, OVERSHOOT, Effort, Job
+from .compression import DEFAULT_EFFORT, EFFORTS, UNDER_NOISE, Effort, Job
 from .decoding import decode
 from .errors import ConfigError
 from .fitting.config import FitConfig, make_config
@@ -164,7 +164,7 @@ def _effort(effort: int | None, preset: str | None, steps: int | None) -> Effort
 
 def _config(shape: tuple[int, int], goal: Goal, seed: int, overrides: dict[str, Any]) -> FitConfig:
     count = int(goal.value) if goal.kind == "gaussians" else 1
-    settings: dict[str, Any] = {"overshoot": OVERSHOOT, "betas": BETAS, "color_solve": 0} | overrides
+    settings: dict[str, Any] = UNDER_NOISE | overrides
     return make_config(shape, gaussians=count, seed=seed, **settings)
 
 

@@ -59,9 +59,9 @@ class Steps:
         color: of an orthonormal colour component.
     """
 
-    size: float = 0.42
-    place: float = 0.6
-    angle: float = 0.7
+    size: float = 0.45
+    place: float = 0.54
+    angle: float = 0.66
     color: float = 0.25
 
 
