@@ -23,6 +23,7 @@ from .codec.blocks import Blocks
 from .codec.lattice import (
     Lattice,
     LatticeSymbols,
+    Steps,
     dequantize_lattice,
     quantize_colors,
     quantize_shape,
@@ -53,7 +54,7 @@ UNDER_NOISE = {
     "color_solve": 0,
 }
 """Settings of a fit under noise: a shorter memory of gradients, more that moves; 0.13 dB over those of a plain fit."""
-SOLVE_ITERATIONS = 15
+SOLVE_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Job:
         config: settings of the fit; the number of Gaussians and of steps are set by the search.
         levels: of detail.
         block_shift: see `Blocks`.
+        steps: of the quantiser, relative to each other.
         importance: see ``fit.run``.
         weights: see ``fit.run``.
         on_step: see ``fit.run``.
@@ -105,6 +107,7 @@ class Job:
     config: FitConfig
     levels: int = 1
     block_shift: int = 0
+    steps: Steps = Steps()
     importance: Any = None
     weights: Any = None
     on_step: Callable[[Progress], None] | None = None
@@ -125,7 +128,7 @@ class Job:
     def lattice(self, factor: float | None = None) -> Lattice:
         """The lattice with ``factor`` times the steps; by default the usual ones."""
         factor = self.factor if factor is None else factor
-        return Lattice.of(factor, len(self.picture.pixels), luma_triples(self.picture.info))
+        return Lattice.of(factor, len(self.picture.pixels), luma_triples(self.picture.info), self.steps)
 
 
 @dataclass(frozen=True, eq=False)

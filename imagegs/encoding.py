@@ -134,7 +134,7 @@ def encode(
             job = Job(
                 picture,
                 effort=_effort(effort, preset, overrides.pop("steps", None)),
-                config=_config(shape, goal, seed, overrides),
+                config=fit_config(shape, goal, seed, overrides),
                 levels=levels,
                 block_shift=block_shift,
                 **common,
@@ -162,7 +162,9 @@ def _effort(effort: int | None, preset: str | None, steps: int | None) -> Effort
     return EFFORTS[number] if steps is None else Effort(steps, steps // 10)
 
 
-def _config(shape: tuple[int, int], goal: Goal, seed: int, overrides: dict[str, Any]) -> FitConfig:
+def fit_config(shape: tuple[int, int], goal: Goal, seed: int, overrides: dict[str, Any]) -> FitConfig:
+    """Settings of a fit under noise for a picture of (height, width) pixels; see ``Job``."""
+    """Settings of a fit under noise for a picture of (height, width) pixels; see ``Job``."""
     count = int(goal.value) if goal.kind == "gaussians" else 1
     settings: dict[str, Any] = UNDER_NOISE | overrides
     return make_config(shape, gaussians=count, seed=seed, **settings)
