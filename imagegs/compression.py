@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +107,7 @@ class Job:
     config: FitConfig
     levels: int = 1
     block_shift: int = 0
-    steps: Steps = Steps()
+    steps: Steps = field(default_factory=Steps)
     importance: Any = None
     weights: Any = None
     on_step: Callable[[Progress], None] | None = None

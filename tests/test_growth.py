@@ -166,7 +166,7 @@ def test_those_that_are_worth_least_are_found() -> None:
     growth = reference.removal(*exact, torch.ones(SIZE).double(), "normalized").numpy()
     assert growth.min() < 0 < growth.max()
     for count in (1, 4, 19):
-        rows = least_worth(rasterizer, background, target, count)
+        rows = least_worth(rasterizer, model, background, target, count)
         assert rows.tolist() == sorted(np.argsort(growth)[:count].tolist())
 
 

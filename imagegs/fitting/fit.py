@@ -423,7 +423,7 @@ class _Loop:
             return
         prepare(self.rasterizer, state.model, scene.target.size, config.blend, config.top_k)
         image = self.rasterizer.forward(scene.background, keep=True)
-        rows = least_worth(self.rasterizer, scene.background, scene.target, count)
+        rows = least_worth(self.rasterizer, state.model, scene.background, scene.target, count)
         density = error_density(image, scene.target, config)
         pixels = draw_pixels(density, count, state.rng)
         start = scene.start * state.started_with
@@ -438,7 +438,7 @@ class _Loop:
             return
         prepare(self.rasterizer, state.model, scene.target.size, self.config.blend, self.config.top_k)
         self.rasterizer.forward(scene.background, keep=True)
-        rows = least_worth(self.rasterizer, scene.background, scene.target, gone)
+        rows = least_worth(self.rasterizer, state.model, scene.background, scene.target, gone)
         kept = np.setdiff1d(np.arange(len(state.model)), rows)
         state.model = state.model.take(kept)
         state.optimizer.take(kept)

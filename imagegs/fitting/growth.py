@@ -63,11 +63,18 @@ def blurred(pixels: FloatArray) -> FloatArray:
 
 
 def least_worth(
-    rasterizer: native.Rasterizer, background: FloatArray, target: Target, count: int
+    rasterizer: native.Rasterizer, model: Gaussians, background: FloatArray, target: Target, count: int
 ) -> npt.NDArray[np.intp]:
-    """Rows of the ``count`` Gaussians whose loss would raise the squared error least; after a kept forward pass."""
-    growth = rasterizer.removal(background, target.pixels, target.weights)
-    return np.sort(np.argpartition(np.nan_to_num(growth), count)[:count])
+    """Rows of the ``count`` Gaussians whose loss would raise the squared error least; after a kept forward pass.
+
+    The importance of a Gaussian's place multiplies what it is worth.
+    """
+    worth = np.nan_to_num(rasterizer.removal(background, target.pixels, target.weights))
+    if target.importance is not None:
+        height, width = target.size
+        columns, rows = np.clip(np.floor(model.means), 0, [width - 1, height - 1]).astype(np.intp).T
+        worth = worth * target.importance[rows, columns]
+    return np.sort(np.argpartition(worth, count)[:count])
 
 
 def relocation_count(model: Gaussians, config: FitConfig) -> int:
