@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..kernels import native
-from .lattice import IntArray, Lattice, LatticeSymbols, shape_values
+from .lattice import DoubleArray, IntArray, Lattice, LatticeSymbols, shape_values
 
 Box = tuple[int, int, int, int]
 """Left x, top y, width, height of a block; canvas pixels."""
@@ -31,13 +31,24 @@ class BlockEncoder:
         self.bits: list[dict[str, float]] = []
         """Bits of each level so far, by attribute."""
 
-    def encode(self, symbols: LatticeSymbols) -> tuple[bytes, LatticeSymbols]:
+    def encode(
+        self, symbols: LatticeSymbols, wanted: DoubleArray | None = None, bit_worth: float = 0.0
+    ) -> tuple[bytes, LatticeSymbols]:
         """One level: its bytes, and the symbols as a decoder finds them, in its order.
 
         Places that the lattice lacks are rounded to the nearest.
+
+        Args:
+            symbols: N Gaussians.
+            wanted: [N, C] colours before rounding, in steps; then a symbol gives way to its neighbour nearer to what
+                the decoder expects, where that saves more bits than it is worse.
+            bit_worth: squared steps of a colour that a bit is worth.
         """
         data, shape, colors, _, bits = self._codec.encode(
-            np.ascontiguousarray(symbols.shape, np.int32), np.ascontiguousarray(symbols.colors, np.int32)
+            np.ascontiguousarray(symbols.shape, np.int32),
+            np.ascontiguousarray(symbols.colors, np.int32),
+            None if wanted is None else np.ascontiguousarray(wanted, np.float64),
+            bit_worth,
         )
         self.bits.append(_by_attribute(bits))
         return data, LatticeSymbols(shape, colors)

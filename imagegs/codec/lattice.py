@@ -37,8 +37,12 @@ COLOR_UNIT = 65536
 """One, in steps of colours."""
 PLACE_UNIT = 1024
 """A pixel, in places."""
-MAX_STEP = 1 << 24
+MIN_ROOT, MAX_ROOT = 1 << 9, 1 << 19
+MAX_STEP, MAX_COLOR_STEP = 1 << 20, 1 << 24
+MAX_RATIO = 1 << 20
 MAX_COLOR = 1 << 24
+MAX_COLOR_VALUE = 1 << 34
+"""Of a colour symbol times its step, in 1/65536."""
 SMALLEST_ROOT = 0.5
 """Square root of the geometric mean of the scales of the smallest size, sqrt(px)."""
 LARGEST_ROOT = 128.0
@@ -93,9 +97,12 @@ class Lattice:
     def __post_init__(self) -> None:
         if not 1 <= len(self.color_steps) <= 32:
             raise ConfigError(f"lattice: expected 1 to 32 channels, found {len(self.color_steps)}")
-        for step in self.steps:
-            if not 1 <= step <= MAX_STEP:
-                raise ConfigError(f"lattice: expected steps from 1 to {MAX_STEP:,}, found {step:,}")
+        if not MIN_ROOT <= self.root <= MAX_ROOT:
+            raise ConfigError(f"lattice: expected a root from {MIN_ROOT:,} to {MAX_ROOT:,}, found {self.root:,}")
+        for steps, most in ((self.steps[1:5], MAX_STEP), (self.color_steps, MAX_COLOR_STEP)):
+            for step in steps:
+                if not 1 <= step <= most:
+                    raise ConfigError(f"lattice: expected steps from 1 to {most:,}, found {step:,}")
         ends = 0
         for first in self.luma_at:
             if not ends <= first <= self.channels - 3:
@@ -115,7 +122,7 @@ class Lattice:
             _step(factor * steps.size * math.sqrt(2) / math.log(2)),
             _step(factor * steps.place),
             _step(factor * steps.angle),
-            tuple(_step(factor * steps.color / norm, COLOR_UNIT) for norm in norms),
+            tuple(_step(factor * steps.color / norm, COLOR_UNIT, MAX_COLOR_STEP) for norm in norms),
             tuple(luma_at),
         )
 
@@ -235,7 +242,7 @@ def quantize_shape(scales: FloatArray, rotations: FloatArray, lattice: Lattice) 
     octaves = np.log2(both[:, 0] / both[:, 1])
     ratios = np.rint(octaves * lattice.roots(sizes) * UNIT / lattice.ratio_step)
     most = 12 * lattice.roots(sizes) * UNIT / lattice.ratio_step
-    ratios = np.minimum(ratios, np.minimum(most, 1 << 20)).astype(np.int32)
+    ratios = np.minimum(ratios, np.minimum(most, MAX_RATIO)).astype(np.int32)
     count = lattice.angles(sizes, ratios)
     angles = np.rint(direction / np.pi * count).astype(np.int32) % count
     return np.stack([sizes, ratios, angles], axis=1)
@@ -256,10 +263,17 @@ def color_values(symbols: IntArray, sizes: IntArray, lattice: Lattice) -> Double
     return lattice.from_components(symbols * lattice.color_values(sizes))
 
 
+def in_steps(colors: FloatArray, sizes: IntArray, lattice: Lattice) -> DoubleArray:
+    """Colours [N, C] as multiples of their steps, not rounded; cut to what a file can hold."""
+    steps = lattice.color_values(sizes)
+    most = np.minimum(MAX_COLOR, MAX_COLOR_VALUE / COLOR_UNIT / steps) - 1
+    found: DoubleArray = np.clip(lattice.to_components(colors) / steps, -most, most)
+    return found
+
+
 def quantize_colors(colors: FloatArray, sizes: IntArray, lattice: Lattice) -> IntArray:
     """Nearest colour symbols [N, C]."""
-    found = np.rint(lattice.to_components(colors) / lattice.color_values(sizes))
-    return np.clip(found, -MAX_COLOR, MAX_COLOR).astype(np.int32)
+    return np.rint(in_steps(colors, sizes, lattice)).astype(np.int32)
 
 
 def dequantize_lattice(
@@ -290,5 +304,5 @@ def _single(values: DoubleArray) -> FloatArray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _step(value: float, unit: int = UNIT) -> int:
-    return min(max(1, round(value * unit)), MAX_STEP)
+def _step(value: float, unit: int = UNIT, most: int = MAX_STEP) -> int:
+    return min(max(1, round(value * unit)), most)

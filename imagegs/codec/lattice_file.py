@@ -18,7 +18,7 @@ from ..image import PictureInfo
 from .blocks import Blocks, reach
 from .entropy import BlockEncoder, place
 from .format import Payload
-from .lattice import IntArray, Lattice, LatticeSymbols, dequantize_lattice
+from .lattice import DoubleArray, IntArray, Lattice, LatticeSymbols, dequantize_lattice
 from .storage import split_blocks, write_levels
 
 Rows = npt.NDArray[np.int64]
@@ -100,8 +100,10 @@ def write_lattice(
     top_k: int = 10,
     block_shift: int = 0,
     info: PictureInfo | None = None,
+    wanted: DoubleArray | None = None,
+    bit_worth: float = 0.0,
 ) -> LatticeFile:
-    """Code symbols [N] as a file; see ``storage.write_levels``."""
+    """Code symbols [N] as a file; see ``storage.write_levels`` and ``entropy.BlockEncoder.encode``."""
     blocks = Blocks(width, height, block_shift)
     canvas = {"height": height, "width": width, "background": background}
     encoders: dict[int, BlockEncoder] = {}
@@ -112,7 +114,8 @@ def write_lattice(
             continue
         box = blocks.box(group.block)
         encoder = encoders.setdefault(group.block, BlockEncoder(lattice, box))
-        data, part = encoder.encode(symbols.take(group.rows))
+        before = None if wanted is None else wanted[group.rows]
+        data, part = encoder.encode(symbols.take(group.rows), before, bit_worth)
         far = reach(dequantize_lattice(part, lattice, **canvas), box)  # type: ignore[arg-type]
         payloads.append(Payload(data, len(part), group.level, group.block, far))
         parts.append(part)

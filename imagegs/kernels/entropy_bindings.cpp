@@ -1,10 +1,12 @@
 // Types for Python of the lattice and of the block codec.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
 
 #include "block_codec.h"
@@ -16,6 +18,7 @@ using namespace imagegs::entropy;
 namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::shape<-1, -1>, nb::c_contig, nb::device::cpu>;
+using Doubles = nb::ndarray<const double, nb::shape<-1, -1>, nb::c_contig, nb::device::cpu>;
 using Made = nb::ndarray<nb::numpy, int32_t, nb::ndim<2>>;
 using Corners = std::tuple<int, int, int, int>;
 
@@ -25,8 +28,10 @@ void require(bool condition, const char *message) {
 
 Lattice to_lattice(const std::vector<int> &steps) {
   require(steps.size() > 5 && steps.size() <= 5 + kMostChannels, "expected five steps and one for each channel");
-  require(std::all_of(steps.begin(), steps.end(), [](int step) { return step >= 1 && step <= kMostStep; }),
-          "step out of range");
+  require(steps[0] >= kLeastRoot && steps[0] <= kMostRoot, "root out of range");
+  const auto within = [](int most) { return [most](int step) { return step >= 1 && step <= most; }; };
+  require(std::all_of(steps.begin() + 1, steps.begin() + 5, within(kMostStep)), "step out of range");
+  require(std::all_of(steps.begin() + 5, steps.end(), within(kMostColorStep)), "step of a color out of range");
   Lattice lattice{steps[0], steps[1], steps[2], steps[3], steps[4], int(steps.size()) - 5, {}};
   std::copy(steps.begin() + 5, steps.end(), lattice.color_step.begin());
   return lattice;
@@ -67,8 +72,11 @@ Made angles(const std::vector<int> &steps, Ints rows) {
   const Lattice lattice = to_lattice(steps);
   require(rows.shape(1) == 2, "shapes must be [N, 2]");
   std::vector<int32_t> found(rows.shape(0));
-  for (size_t i = 0; i < found.size(); i++)
-    found[i] = shape_of(lattice, rows.data()[2 * i], rows.data()[2 * i + 1], -1).angles;
+  for (size_t i = 0; i < found.size(); i++) {
+    const int32_t size = rows.data()[2 * i], ratio = rows.data()[2 * i + 1];
+    require(size >= 0 && has_size(lattice, size) && ratio >= 0 && ratio <= kMostRatio, "shape out of range");
+    found[i] = scales_of(lattice, size, ratio).angles;
+  }
   return to_array(found.data(), found.size(), 1);
 }
 
@@ -85,57 +93,59 @@ public:
     std::vector<int32_t> found;
     found.reserve(6 * boxes.size());
     for (size_t i = 0; i < boxes.size(); i++) {
-      const Shape shape = shape_of(lattice_, symbols[i].size, symbols[i].ratio, symbols[i].angle);
-      const auto [wide, high] = places(lattice_, shape, boxes[i]);
+      const Scales scales = scales_of(lattice_, symbols[i].size, symbols[i].ratio);
+      const Covariance covariance = covariance_of(scales, symbols[i].angle);
+      const auto [wide, high] = places_of(lattice_, scales, covariance.yy, boxes[i]);
       found.insert(found.end(), {boxes[i].x, boxes[i].y, boxes[i].width, boxes[i].height, wide, high});
     }
     return to_array(found.data(), boxes.size(), 6);
   }
 
-  nb::tuple encode(Ints rows, Ints color_rows) {
+  // `wanted`: colours before rounding, in steps, for a choice by squared error and bits; `bit_worth` squared steps.
+  nb::tuple encode(Ints rows, Ints color_rows, std::optional<Doubles> wanted, double bit_worth) {
     const size_t channels = size_t(lattice_.channels);
     require(color_rows.shape(0) == rows.shape(0) && color_rows.shape(1) == channels, "colors must be [N, C]");
-    std::vector<Symbols> symbols = to_symbols(rows);
-    check(symbols);
-    std::vector<int32_t> colors(color_rows.data(), color_rows.data() + color_rows.size()), order;
-    require(std::all_of(colors.begin(), colors.end(), [](int32_t c) { return c >= -kMostColor && c <= kMostColor; }),
+    require(!wanted || (wanted->shape(0) == rows.shape(0) && wanted->shape(1) == channels), "wanted must be [N, C]");
+    LevelSymbols level{to_symbols(rows), {color_rows.data(), color_rows.data() + color_rows.size()}, {}};
+    check(level.symbols);
+    require(std::all_of(level.colors.begin(), level.colors.end(),
+                        [](int32_t c) { return c >= -kMostColor && c <= kMostColor; }),
             "color out of range");
-    std::array<double, kParts> bits{};
+    std::vector<double> before;
+    if (wanted) before.assign(wanted->data(), wanted->data() + wanted->size());
+    std::vector<int32_t> order;
     std::vector<uint8_t> bytes;
     {
       const nb::gil_scoped_release release;
-      bytes = codec_.encode(symbols, colors, order, bits);
+      bytes = codec_.encode(level, order, before, bit_worth);
     }
-    return nb::make_tuple(nb::bytes(reinterpret_cast<const char *>(bytes.data()), bytes.size()), from_symbols(symbols),
-                          to_array(colors.data(), symbols.size(), channels), to_array(order.data(), order.size(), 1),
-                          from_bits(bits));
+    return nb::make_tuple(nb::bytes(reinterpret_cast<const char *>(bytes.data()), bytes.size()),
+                          from_symbols(level.symbols), to_array(level.colors.data(), level.symbols.size(), channels),
+                          to_array(order.data(), order.size(), 1), from_bits(level.bits));
   }
 
   nb::tuple decode(nb::bytes data, int64_t count, bool cut) {
     require(count >= 0, "count must not be negative");
-    std::vector<Symbols> symbols;
-    std::vector<int32_t> colors;
-    std::array<double, kParts> bits{};
+    LevelSymbols level;
     {
       const auto *bytes = reinterpret_cast<const uint8_t *>(data.c_str());
       const size_t size = data.size();
       const nb::gil_scoped_release release;
-      codec_.decode(bytes, size, count, cut, symbols, colors, bits);
+      level = codec_.decode(bytes, size, count, cut);
     }
-    return nb::make_tuple(from_symbols(symbols), to_array(colors.data(), symbols.size(), size_t(lattice_.channels)),
-                          from_bits(bits));
+    return nb::make_tuple(from_symbols(level.symbols),
+                          to_array(level.colors.data(), level.symbols.size(), size_t(lattice_.channels)),
+                          from_bits(level.bits));
   }
 
 private:
   void check(const std::vector<Symbols> &symbols) const {
     for (const Symbols &one : symbols) {
-      require(one.size >= 0 && lattice_.root + int64_t(one.size) * lattice_.root_step <= kMostScale,
-              "size out of range");
+      require(one.size >= 0 && has_size(lattice_, one.size), "size out of range");
       require(one.ratio >= 0 && one.ratio <= kMostRatio, "ratio out of range");
-      require(one.angle >= 0 && one.angle < shape_of(lattice_, one.size, one.ratio, -1).angles, "angle out of range");
-      const int64_t x = one.x - (int64_t(box_.x) << kPlaceBits), y = one.y - (int64_t(box_.y) << kPlaceBits);
-      require(x >= 0 && y >= 0 && x < int64_t(box_.width) << kPlaceBits && y < int64_t(box_.height) << kPlaceBits,
-              "position outside the box");
+      require(one.angle >= 0 && one.angle < scales_of(lattice_, one.size, one.ratio).angles, "angle out of range");
+      const int64_t x = one.x - box_.x * kPixel, y = one.y - box_.y * kPixel;
+      require(x >= 0 && y >= 0 && x < box_.width * kPixel && y < box_.height * kPixel, "position outside the box");
     }
   }
 
@@ -153,6 +163,7 @@ void bind_entropy(nb::module_ &m) {
   nb::class_<PyBlockCodec>(m, "BlockCodec")
       .def(nb::init<const std::vector<int> &, Corners>(), "steps"_a, "box"_a)
       .def("cells", &PyBlockCodec::cells, "symbols"_a.noconvert())
-      .def("encode", &PyBlockCodec::encode, "symbols"_a.noconvert(), "colors"_a.noconvert())
+      .def("encode", &PyBlockCodec::encode, "symbols"_a.noconvert(), "colors"_a.noconvert(),
+           "wanted"_a.noconvert().none(), "bit_worth"_a)
       .def("decode", &PyBlockCodec::decode, "data"_a, "count"_a, "cut"_a);
 }
