@@ -42,6 +42,9 @@ class BlockCodec:
         self,
         symbols: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
         colors: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        wanted: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu", writable=False)]
+        | None,
+        bit_worth: float,
     ) -> tuple[Any, ...]: ...
     def decode(self, data: bytes, count: int, cut: bool) -> tuple[Any, ...]: ...
 
