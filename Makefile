@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := $(wildcard imagegs/kernels/*.cpp imagegs/kernels/*.h)
 
-.PHONY: help demo test lint format bench wheel test-wheel clean
+.PHONY: help demo test lint format bench fuzz wheel test-wheel clean
 
 help:
 	@echo "make demo        fit a photograph, write, decode and report it, into demo/"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint        ruff, mypy and clang-format"
 	@echo "make format      let ruff and clang-format rewrite the sources"
 	@echo "make bench       run the benchmarks, into benchmarks/results/"
+	@echo "make fuzz        feed the decoder of payloads with anything, SECONDS=600, with clang and its sanitizers"
 	@echo "make wheel       build the wheel, into dist/"
 	@echo "make test-wheel  try that wheel, without the sources"
 	@echo "make clean       remove what the targets above made, .venv included"
@@ -39,6 +40,17 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+SECONDS := 600
+CLANG ?= clang++
+FUZZED := $(addprefix imagegs/kernels/,block_codec.cpp box_tree.cpp color_pass.cpp lattice.cpp shape_pass.cpp)
+
+fuzz:
+	mkdir -p build/fuzz/corpus
+	$(CLANG) -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iimagegs/kernels \
+		tests/fuzz/fuzz_block.cpp $(FUZZED) -o build/fuzz/fuzz_block
+	build/fuzz/fuzz_block -max_len=2048 -timeout=10 -rss_limit_mb=1500 -max_total_time=$(SECONDS) \
+		-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 wheel: $(READY)
 	rm -rf dist

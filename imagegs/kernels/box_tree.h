@@ -67,8 +67,8 @@ std::array<int, 4> split_contexts(const Densities &densities, int depth, const C
 
 constexpr int kExactCount = 8;   // up to which counts have codes of their own
 constexpr int kExactNodes = 35;  // of the codes of the counts 2 to 8
-constexpr int kCountClasses = 8; // of larger counts
-constexpr int kCountDepth = 5;   // of their codes, as far as they are modelled
+constexpr int kCountClasses = 4; // of larger counts
+constexpr int kCountDepth = 3;   // of their codes, as far as they are modelled
 constexpr int kCountNodes = kExactNodes + (kCountClasses << kCountDepth);
 
 using SplitModel = ContextModel<4>;
@@ -77,12 +77,13 @@ inline SplitModel make_split_model() { return SplitModel({1, 7 * 8, 7 * 8, 7 * 7
 // How many of `count` Gaussians, two or more, are in the first half: by bisection.
 template <typename Coder> int64_t code_split(Coder &coder, SplitModel &model, int64_t count, int64_t value) {
   int64_t low = 0, high = count;
-  const int exact = int(count * (count - 1) / 2 - 1);
-  const int from = kExactNodes + (std::min(ilog2(uint64_t(count)) - 3, kCountClasses - 1) << kCountDepth);
+  const bool small = count <= kExactCount;
+  const int exact = small ? int(count * (count - 1) / 2 - 1) : 0;
+  const int from = small ? 0 : kExactNodes + (std::min(ilog2(uint64_t(count)) - 3, kCountClasses - 1) << kCountDepth);
   for (int path = 1, depth = 0; low < high; depth++) {
-    if (count > kExactCount && depth == kCountDepth) return low + code_even(coder, high - low + 1, value - low);
+    if (!small && depth == kCountDepth) return low + code_even(coder, high - low + 1, value - low);
     const int64_t middle = (low + high) / 2;
-    const int upper = model.code(coder, value > middle, count <= kExactCount ? exact + int(middle) : from + path);
+    const int upper = model.code(coder, value > middle, small ? exact + int(middle) : from + path);
     (upper ? low : high) = middle + upper;
     path = 2 * path + upper;
   }
