@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMostDistance = 9 * 16;       // squared, in standard deviations, 1/16: up to which colours are lent
 constexpr int kMostReach = 1 << 14;         // along x and y, 1/16 px
-constexpr int kWindow = 12;                 // and the most squares to each side
+constexpr int kWindow = 8;                  // and the most squares to each side
 constexpr int kQueueItems = 32;             // looked at in one square
 constexpr int64_t kVisits = 256;            // and in all, for each Gaussian of the level
 constexpr int64_t kMostWeight = 16 * kUnit; // from which on a Gaussian borrows no more
@@ -157,8 +157,7 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
   state.values.resize(state.coded.size() * channels);
   level.found.colors.resize(order.size() * channels);
 
-  const int64_t centre = state.mean_size(0);
-  std::array<int64_t, kMostChannels> steps{}, sums{};
+  std::array<int64_t, kMostChannels> steps{}, most{}, sums{};
   int64_t averaged = 0, whole = 0;
   int root = 0;
   for (size_t i = 0; i < order.size(); i++, whole++) {
@@ -166,12 +165,15 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
     const Coded &coded = coded_at(i);
     if (coded.root != root) {
       root = coded.root;
-      for (size_t k = 0; k < channels; k++) steps[k] = color_step(state.lattice, int(k), root);
+      for (size_t k = 0; k < channels; k++) {
+        steps[k] = color_step(state.lattice, int(k), root);
+        most[k] = most_color(steps[k]);
+      }
     }
     const int64_t *const lent = loans.of(i);
     const int64_t weight = lent[0];
     const int confidence = clamp_class(half_octaves(weight >> 5));
-    const int size = clamp_class((coded.size - centre + 34) / 4);
+    const int size = clamp_class(half_octaves(coded.size));
     const int trouble = weight ? half_octaves(lent[1] / weight * 4) : 0;
     int64_t before = 0, second = 0, error = 0;
     int64_t *const values = &state.values[(earlier + number) * channels];
@@ -185,7 +187,7 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
       const int64_t step = steps[k];
       const int64_t usual = averaged ? round_div(sums[k], averaged * step) : round_div(kFirstColor, step);
       const int64_t lately = weight ? round_div(lent[2 + k], weight * step) : usual;
-      const int64_t expected = std::clamp<int64_t>(lately, -kMostColor, kMostColor);
+      const int64_t expected = std::clamp(lately, -most[k], most[k]);
       ContextModel<5> &model = state.color[k];
       model.see({confidence, size, weight ? clamp_class(trouble - half_octaves(step)) : 0,
                  clamp_class(before + 4, kErrorClasses) * 3 + int(std::min<int64_t>(second, 2)),
@@ -194,7 +196,7 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
       if (wanted) want = worth_its_bits(model, want, wanted[k] - double(expected), level.given->bit_worth);
       const int64_t residual = code_signed(coder, model, want);
       const int64_t symbol = expected + residual;
-      if (std::abs(symbol) > kMostColor || std::abs(symbol * step) > kMostColorValue) {
+      if (std::abs(symbol) > most[k]) {
         if (coder.exhausted()) break;
         throw Malformed("colour: out of range");
       }

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <tuple>
 
@@ -40,7 +41,7 @@ Lattice to_lattice(const std::vector<int> &steps) {
 Box to_box(Corners corners) {
   const auto [x, y, width, height] = corners;
   require(x >= 0 && y >= 0 && width > 0 && height > 0, "box must be positive");
-  require(x <= kMostSide && y <= kMostSide && width <= kMostSide && height <= kMostSide, "box out of range");
+  require(x <= kMostSide - width && y <= kMostSide - height, "box out of range");
   return {x, y, width, height};
 }
 
@@ -108,9 +109,7 @@ public:
     require(!wanted || (wanted->shape(0) == rows.shape(0) && wanted->shape(1) == channels), "wanted must be [N, C]");
     LevelSymbols level{to_symbols(rows), {color_rows.data(), color_rows.data() + color_rows.size()}, {}};
     check(level.symbols);
-    require(std::all_of(level.colors.begin(), level.colors.end(),
-                        [](int32_t c) { return c >= -kMostColor && c <= kMostColor; }),
-            "color out of range");
+    check_colors(level);
     std::vector<double> before;
     if (wanted) before.assign(wanted->data(), wanted->data() + wanted->size());
     std::vector<int32_t> order;
@@ -146,6 +145,17 @@ private:
       require(one.angle >= 0 && one.angle < scales_of(lattice_, one.size, one.ratio).angles, "angle out of range");
       const int64_t x = one.x - box_.x * kPixel, y = one.y - box_.y * kPixel;
       require(x >= 0 && y >= 0 && x < box_.width * kPixel && y < box_.height * kPixel, "position outside the box");
+    }
+  }
+
+  void check_colors(const LevelSymbols &level) const {
+    const size_t channels = size_t(lattice_.channels);
+    for (size_t i = 0; i < level.symbols.size(); i++) {
+      const int root = lattice_.root + level.symbols[i].size * lattice_.root_step;
+      for (size_t k = 0; k < channels; k++) {
+        const int64_t most = most_color(color_step(lattice_, int(k), root));
+        require(std::abs(int64_t(level.colors[i * channels + k])) <= most, "color out of range");
+      }
     }
   }
 

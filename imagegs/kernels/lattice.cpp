@@ -56,4 +56,6 @@ int64_t color_step(const Lattice &lattice, int channel, int root) {
   return std::max<int64_t>(1, int64_t(lattice.color_step[size_t(channel)]) * kUnit / area);
 }
 
+int64_t most_color(int64_t step) { return std::min<int64_t>(kMostColor, kMostColorValue / step); }
+
 } // namespace imagegs::entropy

@@ -61,4 +61,7 @@ std::array<int, 2> places_of(const Lattice &lattice, const Scales &scales, int y
 // Step of a colour component at a size, in 1/65536.
 int64_t color_step(const Lattice &lattice, int channel, int root);
 
+// Largest magnitude of a colour symbol with this step.
+int64_t most_color(int64_t step);
+
 } // namespace imagegs::entropy

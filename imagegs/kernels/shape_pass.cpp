@@ -55,7 +55,7 @@ struct Surroundings {
 template <typename Coder> int code_size(Coder &coder, BlockState &state, const Surroundings &around, int given) {
   int near = 8, both = 8;
   if (around.near) {
-    near = clamp_class((around.near->size - around.centre + 34) / 4, kNearClasses);
+    near = clamp_class((around.near->size - around.centre + 24) / 3, kNearClasses);
     both = clamp_class((around.near->size + around.next->size - 2 * around.centre + 40) / 5, kNearClasses);
   }
   state.size.see(
@@ -72,7 +72,7 @@ int code_ratio(Coder &coder, BlockState &state, const Surroundings &around, int 
     near = std::min(around.near->ratio, kRatioClasses - 2);
     both = std::min((around.near->ratio + around.next->ratio) / 2, kRatioClasses - 2);
   }
-  const int own = clamp_class((size - around.centre + 42) / 5);
+  const int own = clamp_class(half_octaves(size));
   state.ratio.see({own, around.density, near * 4 + own / 4, both * 4 + around.closeness});
   const int64_t ratio = code_unsigned(coder, state.ratio, given);
   if (ratio > kMostRatio) throw Malformed("ratio: out of range");
