@@ -1,7 +1,15 @@
 """Targets of an encoding: bytes, quality or a number of Gaussians, and the search that meets them.
 
+```
+ target ─ pilots ─ number of Gaussians ─ fit ─┬─ 70 % of the steps: how many of them stay ─┬─ factor of the steps ─ file
+ (short fits; none for bytes)                 └──────── far off: again with another number ─┘  (cheap codes, then one
+                                                                                              or two with a refit)
+```
+
 The number of Gaussians sets bytes and quality coarsely; the factor of the quantiser's steps moves both smoothly
-afterwards, at little loss within a third of its usual value. Short pilot fits tell which number to begin with.
+afterwards. Where a target is in bytes, Gaussians that overshot are dropped in the course of the fit, when a first code
+tells their size; where it is a quality, when a first code tells how far the fit has come and a pilot how far it still
+goes from there.
 """
 
 from __future__ import annotations
@@ -11,27 +19,50 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .compression import Coded, Fitted, Job, code, empty_size, fit, quality_of
+import numpy as np
+
+from .compression import Coded, Fitted, Job, code, empty_size, fit, shown
 from .errors import ConfigError
-from .gaussians import Gaussians2D
+from .fitting.checkpoints import OtherFit
+from .fitting.losses import to_psnr
+from .gaussians import FloatArray, Gaussians2D
+from .image import Picture
+from .metrics import SSIM_WINDOW, ssim
+from .rendering import render
 
 Kind = Literal["gaussians", "bytes", "psnr", "ssim", "quality"]
 
 DEFAULT_QUALITY = 75.0
 PIXELS_PER_PILOT = 64
-"""A pilot fit has one Gaussian for so many pixels, unless the target says otherwise."""
-PER_DOUBLING = 2.7
+"""The first pilot has one Gaussian for so many pixels."""
+PER_SPACING, FACTOR_RANGE = 0.047, (0.04, 1.0)
+"""Best factor of the steps for each pixel between neighbouring Gaussians (the root of pixels for each Gaussian):
+0.75 at 0.12, 0.55 at 0.25, 0.4 at 0.5, 0.28 at 1 and 0.2 at 2 bits per pixel; on pictures that no table shows."""
+BITS_PER_NUMBER = 4.4
+"""Of a Gaussian's 5 + C numbers, with those factors: nearly the same at every rate."""
+PER_DOUBLING = 2.4
 """Decibels that twice the Gaussians are worth, before there are two fits to tell."""
-PER_OCTAVE = -1.3
-"""Decibels that twice the quantiser's steps cost, likewise."""
-LEAST_SHARE, AIM_SHARE = 0.97, 0.993
+SLOPES = (1.0, 6.0)
+"""Within these it is believed what two fits tell."""
+PER_OCTAVE = -0.6
+"""Decibels that twice the quantiser's steps cost, before there are two codes to tell."""
+PILOT_LAG, REFIT_GAIN = 0.6, 0.15
+"""Decibels by which a pilot is behind the fit; by which a fit gains more in its last third than a pilot."""
+LEAST_SHARE, AIM_SHARE = 0.97, 0.992
 """A target in bytes is met from this share on; what the search aims at."""
 WIDEST, AIM = 0.1, 0.03
 """A target in decibels is met up to so much above it; what the search aims at."""
-FACTORS = (0.5, 2.5)
-"""Factors that a search may end at, relative to the usual one."""
-NEAR = (-0.35, 0.45)
+FACTORS = (0.12, 4.0)
+"""Factors that a search may end at, relative to the best."""
+SPARE = 0.15
+"""Decibels that a fit aims at beyond its target: coarser steps give bytes back, finer ones pay too many for quality."""
+NEAR = (-0.08, 1.0)
 """How far from a target, dB, a fit may be for the factor to do the rest."""
+MORE = 1.4
+"""How many times the Gaussians of a fit must be wanted for another fit to begin."""
+TRIES = 4
+SMALL_PIXELS, SMALL_TRIES = 16384, 10
+"""Small pictures, whose fits take no time and whose Gaussians are few enough to count, are tried more often."""
 QUALITY_75, PER_QUALITY = 100.0, 6.0
 """Squared error, in 255ths, that a bit must save at quality 75; it doubles every so many steps down."""
 
@@ -43,6 +74,7 @@ class Goal:
     Attributes:
         kind: of the value.
         value: Gaussians, bytes of the whole file, dB, SSIM, or a quality from 0 to 100.
+        bpp: bits per pixel, where the bytes were given so.
 
     Raises:
         ConfigError: the value is out of range.
@@ -50,6 +82,7 @@ class Goal:
 
     kind: Kind
     value: float
+    bpp: float | None = None
 
     def __post_init__(self) -> None:
         low, high = {
@@ -61,6 +94,24 @@ class Goal:
         }[self.kind]
         if not low <= self.value <= high:
             raise ConfigError(f"{self.kind}: expected {low:,} to {high:,}, found {self.value:,}")
+        if self.kind in ("gaussians", "bytes") and self.value != int(self.value):
+            raise ConfigError(f"{self.kind}: expected an integer, found {self.value:,}")
+
+    @property
+    def name(self) -> str:
+        """Of the target, as it was given."""
+        return self.kind if self.bpp is None else "bpp"
+
+    @property
+    def text(self) -> str:
+        """The target in words."""
+        if self.kind in ("gaussians", "bytes"):
+            given = "" if self.bpp is None else f"{self.bpp:g} bits per pixel, "
+            unit = {"gaussians": "Gaussian", "bytes": "byte"}[self.kind]
+            return f"{given}{int(self.value):,} {unit}{'s' * (self.value > 1)}"
+        if self.kind == "quality":
+            return f"quality {self.value:g}"
+        return f"PSNR {self.value:g} dB" if self.kind == "psnr" else f"SSIM {self.value:g}"
 
 
 def make_goal(size: tuple[int, int], *, bpp: float | None = None, **targets: float | None) -> Goal:
@@ -81,7 +132,7 @@ def make_goal(size: tuple[int, int], *, bpp: float | None = None, **targets: flo
     if bpp is not None:
         if not 0 < bpp < math.inf:
             raise ConfigError(f"bpp: expected a finite number above 0, found {bpp}")
-        return Goal("bytes", max(1, math.floor(bpp * size[0] * size[1] / 8)))
+        return Goal("bytes", max(1, math.floor(bpp * size[0] * size[1] / 8)), bpp)
     for kind, value in given.items():
         return Goal(kind, value)  # type: ignore[arg-type]
     return Goal("quality", DEFAULT_QUALITY)
@@ -109,96 +160,258 @@ def reach_goal(job: Job, goal: Goal) -> Reached:
         ConfigError: it cannot be met, for a reason that the text gives.
     """
     if goal.kind == "gaussians":
-        fitted = fit(job, int(goal.value), job.effort.steps)
-        return Reached(fitted, code(job, fitted.gaussians, job.factor, refit_steps=job.effort.refit))
+        return _fit_count(_Fits(job, strict=True), int(goal.value))
+    if goal.kind == "ssim" and min(job.picture.height, job.picture.width) < SSIM_WINDOW:
+        size = f"{job.picture.width} x {job.picture.height}"
+        raise ConfigError(f"ssim: expected a picture with sides of at least {SSIM_WINDOW} pixels, found {size}")
+    fits = _Fits(job)
     if goal.kind == "bytes":
-        return _reach_bytes(job, int(goal.value))
-    if goal.kind == "quality":
-        return _reach_quality(job, goal.value)
-    return _reach_decibels(job, goal)
+        reached = _reach_bytes(fits, goal)
+    else:
+        reached = _reach_quality(fits, goal) if goal.kind == "quality" else _reach_decibels(fits, goal)
+    return replace(reached, notes=(*fits.notes, *reached.notes))
 
 
 def _pixels(job: Job) -> int:
     return job.picture.height * job.picture.width
 
 
-def _scalars(job: Job) -> int:
-    """Numbers that make a Gaussian."""
+def _numbers(job: Job) -> int:
+    """How many make a Gaussian."""
     return 5 + len(job.picture.pixels)
 
 
-def _pilot(job: Job, count: int) -> Coded:
-    """A short fit, coded."""
-    steps = max(60, min(250, job.effort.steps // 3))
-    short = replace(job, checkpoint=None, resume=None)
-    return code(job, fit(short, count, steps).gaussians, job.factor, solve=True)
+def best_factor(job: Job, count: int) -> float:
+    """Factor of the quantiser's steps for a number of Gaussians."""
+    low, high = FACTOR_RANGE
+    return min(max(PER_SPACING * math.sqrt(_pixels(job) / count), low), high)
 
 
-def _keeper(job: Job, payload: float, empty: int) -> Callable[[Gaussians2D], int]:
-    """How many Gaussians such as these fill a payload of so many bytes."""
+class _Again(Exception):
+    """A fit that is given up for one with another number of Gaussians."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+
+class _Fits:
+    """The fits of one search; each is interrupted and resumed on its own.
+
+    A checkpoint is of one of them. When the search is resumed, those before run again, which gives the same numbers,
+    and the one that was interrupted goes on.
+    """
+
+    def __init__(self, job: Job, *, strict: bool = False) -> None:
+        self.job = job
+        self._strict = strict
+        self._resumed = job.resume is None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line if the checkpoint was of none of the fits."""
+        if self._resumed:
+            return ()
+        return (f"resume: {self.job.resume} is of other settings; everything was fitted anew",)
+
+    def run(self, count: int, factor: float, steps: int, keep: Callable[[Gaussians2D], int] | None = None) -> Fitted:
+        """Fit under the noise of the lattice with ``factor`` times the steps."""
+        job = self.job
+        if job.config.lattice is None:
+            job = replace(job, config=replace(job.config, lattice=job.lattice(factor)))
+        try:
+            if self._resumed:
+                return fit(replace(job, resume=None), count, steps, keep)
+            try:
+                fitted = fit(job, count, steps, keep)
+            except OtherFit:
+                if self._strict:
+                    raise
+                return fit(replace(job, resume=None), count, steps, keep)
+            self._resumed = True
+            return fitted
+        except _Again:
+            if job.checkpoint is not None:
+                job.checkpoint.unlink(missing_ok=True)  # of a fit that nobody wants any more
+            raise
+
+
+def _fit_count(fits: _Fits, count: int) -> Reached:
+    job, factor = fits.job, best_factor(fits.job, count)
+    fitted = fits.run(count, factor, job.effort.steps)
+    return Reached(fitted, code(job, fitted.gaussians, factor, refit_steps=job.effort.refit))
+
+
+# -- the factor of the steps
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Values that meet a target, and the one to aim at."""
+
+    low: float
+    high: float
+    aim: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def moved(self, by: float) -> _Window:
+        return _Window(self.low + by, self.high + by, self.aim + by)
+
+
+def _find_factor(
+    value_of: Callable[[float], float], factor: float, window: _Window, slope: float, bounds: tuple[float, float]
+) -> float:
+    """A factor whose value, which falls as the factor grows, lies in a window; or the nearest that was tried.
+
+    Secants, held within what is known to lie on either side, and halving where they do not lead inwards.
+    """
+    low, high = (math.log2(bound) for bound in bounds)
+    over, under = -math.inf, math.inf  # largest with too much, smallest with too little
+    points: list[tuple[float, float]] = []
+    at = min(max(math.log2(factor), low), high)
+    for _ in range(12):
+        value = value_of(2**at)
+        points.append((at, value))
+        if value in window:
+            return 2**at
+        if value > window.high:
+            over = max(over, at)
+        else:
+            under = min(under, at)
+        if len(points) > 1 and points[-1][0] != points[-2][0]:
+            found = (points[-1][1] - points[-2][1]) / (points[-1][0] - points[-2][0])
+            slope = found if found < 0 else slope
+        step = min(max((window.aim - value) / slope, -1.5), 1.5)
+        following = min(max(at + step, low), high)
+        if over < under and not over < following < under:
+            following = (over + under) / 2 if math.isfinite(over) and math.isfinite(under) else following
+        if any(abs(following - tried) < 1e-3 for tried, _ in points):
+            break
+        at = following
+    return float(2 ** min(points, key=lambda point: abs(point[1] - window.aim))[0])
+
+
+def _settle(
+    job: Job, fitted: Fitted, value_of: Callable[[Coded], float], window: _Window, first: Coded, slope: float
+) -> list[Coded]:
+    """Codes of a fit, from the first one on, the last one within the window if there is such a one.
+
+    Cheap codes find the factor; what a refit changes is measured, and allowed for the next time.
+    """
+    factor = first.factor
+    bounds = FACTORS[0] * factor, max(FACTORS[1] * factor, FACTOR_RANGE[1])
+    cheap: dict[float, float] = {}
+
+    def cheap_value(at: float) -> float:
+        if at not in cheap:
+            cheap[at] = value_of(code(job, fitted.gaussians, at))
+        return cheap[at]
+
+    found = [first]
+    for _ in range(TRIES):
+        value = value_of(found[-1])
+        if value in window:
+            break
+        if job.effort.refit == 0:
+            cheap[factor] = value
+        gain = value - cheap_value(factor)
+        following = _find_factor(cheap_value, factor, window.moved(-gain), slope, bounds)
+        if following in [tried.factor for tried in found]:
+            break
+        factor = following
+        found.append(code(job, fitted.gaussians, factor, refit_steps=job.effort.refit))
+    return found
+
+
+# -- bytes
+
+
+def _reach_bytes(fits: _Fits, goal: Goal) -> Reached:
+    job, wanted = fits.job, int(goal.value)
+    empty, most = empty_size(job), _pixels(job)
+    payload = wanted - empty
+    if payload < 8:
+        least = f"at least {empty + 8:,} bytes for this picture and its metadata"
+        raise ConfigError(f"{goal.name}: expected {least}, found {goal.text}")
+    window = _Window(LEAST_SHARE * wanted, wanted, AIM_SHARE * wanted)
+    count = min(max(1, int(payload / (BITS_PER_NUMBER * _numbers(job) / 8))), most)
+    again = True
+    best: Coded | None = None
+    for _ in range(TRIES):
+        factor = best_factor(job, count)
+        try:
+            fitted = fits.run(count, factor, job.effort.steps, _keeper(job, payload, empty, factor, again))
+        except _Again as other:
+            count, again = other.count, False
+            continue
+        factor = best_factor(job, len(fitted.gaussians))
+        slope = -_numbers(job) * len(fitted.gaussians) / 8
+        first = code(job, fitted.gaussians, factor, refit_steps=job.effort.refit)
+        codes = _settle(job, fitted, lambda coded: len(coded.data), window, first, slope)
+        under = [coded for coded in codes if len(coded.data) <= wanted]
+        if under:
+            best = max(under, key=lambda coded: len(coded.data))
+            break
+        if count == 1:
+            break
+        count, again = max(1, count // 2), False
+    if best is None:
+        smallest = min(len(coded.data) for coded in codes)
+        raise ConfigError(f"{goal.name}: expected at least {smallest:,} bytes for this picture, found {goal.text}")
+    used = len(best.data)
+    if used in window:
+        return Reached(fitted, best)
+    why = "more would change nothing" if len(fitted.gaussians) >= most else "no steps of the quantiser come nearer"
+    return Reached(fitted, best, (f"{goal.name}: {wanted:,} bytes allowed, {used:,} used; {why}",))
+
+
+def _keeper(job: Job, payload: int, empty: int, factor: float, again: bool) -> Callable[[Gaussians2D], int]:
+    """How many Gaussians such as these fill a payload."""
 
     def keep(gaussians: Gaussians2D) -> int:
-        each = (len(code(job, gaussians, job.factor, solve=False).data) - empty) / max(1, len(gaussians))
-        return max(1, int(payload / each))
+        each = (len(code(job, gaussians, factor, solve=False).data) - empty) / max(1, len(gaussians))
+        count = min(max(1, int(payload / each)), _pixels(job))
+        if again and count > MORE * len(gaussians):
+            raise _Again(count)
+        return count
 
     return keep
 
 
-def _reach_bytes(job: Job, wanted: int) -> Reached:
-    empty = empty_size(job)
-    payload = wanted - empty
-    if payload < 8:
-        raise ConfigError(f"bytes: expected at least {empty + 8:,} for this picture and its metadata, found {wanted:,}")
-    each = (13 + 5 * _scalars(job) / 2) / 8  # bytes of a Gaussian, more or less; the fit itself tells better
-    count = max(1, min(int(payload / each), _pixels(job)))
-    fitted = fit(job, count, job.effort.steps, _keeper(job, payload, empty))
-    coded, best = None, None
-    factor = job.factor
-    for attempt in range(12):
-        final = attempt >= 3
-        coded = code(job, fitted.gaussians, factor, refit_steps=job.effort.refit if final else 0, solve=final)
-        size = len(coded.data)
-        if final and size <= wanted and (best is None or size > len(best.data)):
-            best = coded
-        if best is not None and len(best.data) >= LEAST_SHARE * wanted and final:
-            break
-        aim = AIM_SHARE if attempt < 6 else (AIM_SHARE + LEAST_SHARE) / 2
-        moved = _factor_for(job, len(fitted.gaussians), size, wanted * aim, factor)
-        if final and moved == factor:
-            break
-        factor = moved
-    if best is None:
-        raise ConfigError(f"bytes: expected more than {wanted:,}: the smallest file of this fit has {size:,}")
-    return Reached(fitted, best, _short(best, wanted))
+# -- quality
 
 
-def _short(coded: Coded, wanted: int) -> tuple[str, ...]:
-    size = len(coded.data)
-    if size >= LEAST_SHARE * wanted:
-        return ()
-    return (f"bytes: {wanted:,} allowed, {size:,} used: finer steps and more Gaussians would gain nothing",)
+def _measure(job: Job, gaussians: Gaussians2D, kind: Literal["psnr", "ssim", "squared_error"]) -> float:
+    """How near Gaussians come to the picture, as a decoder writes it: PSNR in dB; 1 - SSIM in dB; a sum."""
+    found: FloatArray = shown(Picture(render(gaussians), job.picture.info))
+    if kind == "ssim":
+        return _ssim_decibels(ssim(found, job.picture.pixels))
+    error = np.square(found - job.picture.pixels, dtype=np.float64)
+    return float(error.sum()) if kind == "squared_error" else min(to_psnr(float(error.mean())), 200.0)
 
 
-def _factor_for(job: Job, count: int, size: int, wanted: float, factor: float) -> float:
-    """Where a factor leads to a wanted size, going by one bit for each number of each Gaussian and octave."""
-    octaves = 8 * (size - wanted) / (0.9 * _scalars(job) * max(1, count))
-    return _within(job, factor * 2 ** min(max(octaves, -1.0), 1.0))
+def _ssim_decibels(value: float) -> float:
+    return -10 * math.log10(max(1e-8, 1 - value))
 
 
-def _within(job: Job, factor: float) -> float:
-    return min(max(factor, job.factor * FACTORS[0]), job.factor * FACTORS[1])
+def _pilot_steps(job: Job) -> int:
+    return max(min(60, job.effort.steps), min(200, job.effort.steps // 4))
 
 
-def _reach_quality(job: Job, quality: float) -> Reached:
+def _reach_quality(fits: _Fits, goal: Goal) -> Reached:
     """As many Gaussians as save more squared error than their bits are worth at this quality."""
-    worth = QUALITY_75 * 2 ** ((75 - quality) / PER_QUALITY)
-    count = max(1, min(_pixels(job), _pixels(job) // PIXELS_PER_PILOT))
+    job = fits.job
+    worth = QUALITY_75 * 2 ** ((75 - goal.value) / PER_QUALITY)
+    count = max(1, _pixels(job) // PIXELS_PER_PILOT)
     exponent = PER_DOUBLING / (10 * math.log10(2))
     before: tuple[float, float] | None = None
     for _ in range(3):
-        coded = _pilot(job, count)
+        factor = best_factor(job, count)
+        coded = code(job, fits.run(count, factor, _pilot_steps(job)).gaussians, factor)
         bits = 8.0 * len(coded.data)
-        error = max(1e-6, quality_of(job, coded, "squared_error") * 255**2)
+        error = max(1e-6, _measure(job, coded.gaussians, "squared_error") * 255**2)
         if before is not None and abs(math.log(bits / before[0])) > 0.2:
             exponent = min(max(-math.log(error / before[1]) / math.log(bits / before[0]), 0.4), 2.0)
         # with error = c bits^-a, the slope a c bits^(-a-1) is what a bit is worth
@@ -208,81 +421,127 @@ def _reach_quality(job: Job, quality: float) -> Reached:
         before, count = (bits, error), wanted
         if near:
             break
-    return reach_goal(job, Goal("gaussians", count))
+    return _fit_count(fits, count)
 
 
-def _reach_decibels(job: Job, goal: Goal) -> Reached:
-    wanted = goal.value if goal.kind == "psnr" else _ssim_decibels(goal.value)
+class _Counts:
+    """What numbers of Gaussians came to, and which to try next."""
 
-    def score(coded: Coded) -> float:
-        if goal.kind == "psnr":
-            return quality_of(job, coded, "psnr")
-        return _ssim_decibels(quality_of(job, coded, "ssim"))
+    def __init__(self, wanted: float, most: int) -> None:
+        self.wanted, self.most = wanted, most
+        self.points: list[tuple[int, float]] = []
+        self.slope = PER_DOUBLING
 
-    most = _pixels(job)
-    count = max(1, most // PIXELS_PER_PILOT)
-    points: list[tuple[float, float]] = []
-    for _ in range(4):
-        points.append((math.log2(count), score(_pilot(job, count))))
-        count, near = _next_count(points, wanted - 0.2, most)
-        if near:
+    def add(self, count: int, found: float) -> None:
+        """One more point; two that lie apart tell the slope."""
+        for other, value in reversed(self.points):
+            if abs(math.log2(count / other)) > 0.1:
+                slope = (found - value) / math.log2(count / other)
+                self.slope = min(max(slope, SLOPES[0]), SLOPES[1])
+                break
+        self.points.append((count, found))
+
+    def octaves(self, aim: float) -> float:
+        """From the last number to the one that is likely to reach ``aim``."""
+        return (aim - self.points[-1][1]) / self.slope
+
+    def following(self, aim: float) -> int | None:
+        """The next number to try; None if there is nothing between what was too little and too much."""
+        least = max((count for count, found in self.points if found < self.wanted), default=0) + 1
+        most = min((count for count, found in self.points if found >= self.wanted), default=self.most + 1) - 1
+        if most < least:  # nothing is left; or more was worse, as in fits of few steps
+            return None
+        octaves = min(max(self.octaves(aim), -3.0), 2.5)
+        count = min(max(round(self.points[-1][0] * 2**octaves), 1), self.most)
+        if not least <= count <= most:
+            count = least if most > 4 * least or count < least else most
+        return count
+
+
+def _reach_decibels(fits: _Fits, goal: Goal) -> Reached:
+    job = fits.job
+    kind: Literal["psnr", "ssim"] = "psnr" if goal.kind == "psnr" else "ssim"
+    wanted = goal.value if kind == "psnr" else _ssim_decibels(goal.value)
+    window = _Window(wanted, wanted + WIDEST, wanted + AIM)
+
+    def value_of(coded: Coded) -> float:
+        return _measure(job, coded.gaussians, kind)
+
+    count, counts = max(1, _pixels(job) // PIXELS_PER_PILOT), _Counts(wanted, _pixels(job))
+    for _ in range(TRIES):
+        began, found = _pilot(fits, count, value_of)
+        counts.add(count, found)
+        octaves = counts.octaves(wanted - PILOT_LAG)
+        count = min(max(round(count * 2 ** min(max(octaves, -3.0), 2.5)), 1), counts.most)
+        if abs(octaves) < 0.8:
             break
-    points = []
-    for attempt in range(4):
-        once = job if attempt == 0 else replace(job, checkpoint=None, resume=None)
-        fitted = fit(once, count, job.effort.steps)
-        coded = code(job, fitted.gaussians, job.factor, refit_steps=job.effort.refit)
-        found = score(coded)
-        if NEAR[0] <= found - wanted <= NEAR[1]:
-            best = _trim(job, fitted, coded, score, wanted)
-            if best is not None:
-                return Reached(fitted, best)
-        points.append((math.log2(count), found))
-        following, _ = _next_count(points, wanted + AIM, most)
-        if following == count:
+    rest = found - began + REFIT_GAIN
+    full = _Counts(wanted, counts.most)
+    full.slope = counts.slope
+    best: tuple[Fitted, Coded] | None = None
+    reached = -math.inf
+    tries = TRIES if _pixels(job) > SMALL_PIXELS else SMALL_TRIES
+    for attempt in range(tries):
+        factor = best_factor(job, count)
+        keep = _chooser(job, count, factor, value_of, wanted + SPARE - rest, full.slope) if attempt == 0 else None
+        try:
+            fitted = fits.run(count, factor, job.effort.steps, keep)
+        except _Again as other:
+            count = other.count
+            continue
+        kept = len(fitted.gaussians)
+        factor = best_factor(job, kept)
+        first = code(job, fitted.gaussians, factor, refit_steps=job.effort.refit)
+        full.add(kept, value_of(first))
+        following = full.following(wanted + SPARE) if attempt < tries - 1 else None
+        settles = following is None or NEAR[0] <= full.points[-1][1] - wanted <= NEAR[1]
+        codes = _settle(job, fitted, value_of, window, first, PER_OCTAVE) if settles else [first]
+        values = [value_of(coded) for coded in codes]
+        reached = max(reached, *values)
+        for coded, value in zip(codes, values, strict=True):
+            if value >= wanted and (best is None or len(coded.data) < len(best[1].data)):
+                best = fitted, coded
+        if values[-1] in window:
+            return Reached(fitted, codes[-1])
+        if following is None:
             break
         count = following
-    if found >= wanted:
-        return Reached(fitted, coded, (f"{goal.kind}: {_said(goal, found)} is as near to {goal.value:g} as it comes",))
-    raise ConfigError(
-        f"{goal.kind}: expected at most {_said(goal, found)} for this picture at this effort, found {goal.value:g}"
-    )
+    if best is None:
+        raise ConfigError(
+            f"{kind}: expected at most {_said(kind, reached)} for this picture at this effort, found {goal.value:g}"
+        )
+    note = f"{kind}: {_said(kind, value_of(best[1]))} is as near above {goal.value:g} as it comes"
+    return Reached(*best, (note,))
 
 
-def _said(goal: Goal, decibels: float) -> str:
-    return f"{decibels:.2f}" if goal.kind == "psnr" else f"{1 - 10 ** (-decibels / 10):.4f}"
+def _pilot(fits: _Fits, count: int, value_of: Callable[[Coded], float]) -> tuple[float, float]:
+    """A short fit of ``count`` Gaussians: its quality when those that overshot go, and at its end."""
+    job, factor = fits.job, best_factor(fits.job, count)
+    early: list[float] = []
+
+    def look(gaussians: Gaussians2D) -> int:
+        early.append(value_of(code(job, gaussians, factor)))
+        return count
+
+    fitted = fits.run(count, factor, _pilot_steps(job), look)
+    found = value_of(code(job, fitted.gaussians, factor))
+    return (early[0] if early else found), found
 
 
-def _ssim_decibels(ssim: float) -> float:
-    return -10 * math.log10(max(1e-6, 1 - ssim))
+def _chooser(
+    job: Job, count: int, factor: float, value_of: Callable[[Coded], float], aim: float, slope: float
+) -> Callable[[Gaussians2D], int]:
+    """How many Gaussians to keep so that a quality comes out, from that before those that overshot go."""
+
+    def keep(gaussians: Gaussians2D) -> int:
+        found = value_of(code(job, gaussians, factor))
+        wanted = max(1, round(count * 2 ** min(max((aim - found) / slope, -3.0), 2.5)))
+        if wanted > MORE * len(gaussians) and len(gaussians) < _pixels(job):
+            raise _Again(min(wanted, _pixels(job)))
+        return wanted
+
+    return keep
 
 
-def _next_count(points: list[tuple[float, float]], wanted: float, most: int) -> tuple[int, bool]:
-    """Number of Gaussians for a quality, from those at some log2 numbers, and whether it is near the last."""
-    slope = PER_DOUBLING
-    if len(points) > 1 and abs(points[-1][0] - points[-2][0]) > 0.1:
-        slope = min(max((points[-1][1] - points[-2][1]) / (points[-1][0] - points[-2][0]), 1.0), 6.0)
-    octaves = (wanted - points[-1][1]) / slope
-    count = round(2 ** (points[-1][0] + min(max(octaves, -3.0), 2.5)))
-    return min(max(1, count), most), abs(octaves) < 0.6
-
-
-def _trim(job: Job, fitted: Fitted, coded: Coded, score: Callable[[Coded], float], wanted: float) -> Coded | None:
-    """The fit coded with the steps that meet a quality exactly, or None."""
-    points = [(math.log2(coded.factor), score(coded))]
-    best = coded if wanted <= points[0][1] <= wanted + WIDEST else None
-    for _ in range(7):
-        if best is not None:
-            return best
-        slope = PER_OCTAVE
-        if len(points) > 1 and abs(points[-1][0] - points[-2][0]) > 1e-3:
-            slope = min(max((points[-1][1] - points[-2][1]) / (points[-1][0] - points[-2][0]), -4.0), -0.5)
-        octaves = points[-1][0] + (wanted + AIM - points[-1][1]) / slope
-        factor = _within(job, 2**octaves)
-        if abs(math.log2(factor) - points[-1][0]) < 1e-4:
-            return None
-        coded = code(job, fitted.gaussians, factor, refit_steps=job.effort.refit)
-        points.append((math.log2(factor), score(coded)))
-        if wanted <= points[-1][1] <= wanted + WIDEST:
-            best = coded
-    return best
+def _said(kind: str, decibels: float) -> str:
+    return f"{decibels:.2f}" if kind == "psnr" else f"{1 - 10 ** (-decibels / 10):.4f}"

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from .fit import State
 
 VERSION = 1
+
+
+class OtherFit(ConfigError):
+    """A checkpoint of the same picture, but of a fit with other settings."""
+
+
 _NUMBERS = ("step", "at", "halved", "seconds", "started_with", "best_loss", "held", "history", "added_at")
 
 
@@ -28,13 +34,14 @@ _GRID = ("position", "scale", "color")
 
 
 def fingerprint(config: FitConfig, *arrays: Any) -> str:
-    """What makes a fit this fit: its settings and pictures."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    """What makes a fit this fit: its settings, a colon, and its pictures."""
+    settings = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    pictures = hashlib.sha256()
     for array in arrays:
-        digest.update(str(None if array is None else array.shape).encode())
+        pictures.update(str(None if array is None else array.shape).encode())
         if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+            pictures.update(np.ascontiguousarray(array).data)
+    return f"{settings.hexdigest()}:{pictures.hexdigest()}"
 
 
 def write(path: Path, identity: str, state: State) -> None:
@@ -68,7 +75,8 @@ def read(path: Path, identity: str, state: State) -> State:
     """Fills an empty state from a file.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, or is one of another fit.
+        OtherFit: it is of other settings.
+        ConfigError: the file is missing, is no checkpoint, or is one of another picture.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -77,7 +85,8 @@ def read(path: Path, identity: str, state: State) -> State:
         if record["version"] != VERSION:
             raise ConfigError(f"{path}: expected a checkpoint of version {VERSION}, found {record['version']}")
         if record["fingerprint"] != identity:
-            raise ConfigError(
+            same = str(record["fingerprint"]).rpartition(":")[2] == identity.rpartition(":")[2]
+            raise (OtherFit if same else ConfigError)(
                 f"{path}: expected a checkpoint of this picture and these settings, found one of another fit"
             )
         state.model = Gaussians(*(arrays[f"model.{i}"] for i in range(4)))
