@@ -14,6 +14,8 @@ constexpr int64_t kGaussiansPerByte = 8;                   // what bounds a deco
 // more than in proportion to its own size, however many there are.
 constexpr int64_t kRecent = 16, kLeastRecent = 1024;
 
+size_t least_bytes(int64_t count) { return size_t((count + kGaussiansPerByte - 1) / kGaussiansPerByte); }
+
 // Halves cells by where points are, whose rows come into the order of the tree.
 class Partition {
 public:
@@ -104,7 +106,7 @@ std::vector<uint8_t> BlockCodec::encode(LevelSymbols &symbols, std::vector<int32
   symbols = std::move(level.found);
   rows = std::move(partition.rows());
   std::vector<uint8_t> bytes = coder.finish();
-  bytes.resize(std::max(bytes.size(), size_t((level.count + kGaussiansPerByte - 1) / kGaussiansPerByte)), 0);
+  bytes.resize(std::max(bytes.size(), least_bytes(level.count)), 0);
   return bytes;
 }
 
@@ -113,9 +115,9 @@ LevelSymbols BlockCodec::decode(const uint8_t *data, size_t size, int64_t count,
   Level level = begin(state, count);
   if (count == 0) return {};
   state.usable = false;
-  if (count / kGaussiansPerByte > int64_t(size)) { // nothing could be whole before the colours, which come last
+  if (size < least_bytes(count)) { // of a cut level hardly more than the first pass is there
     if (cut) return {};
-    throw Malformed("count: more Gaussians than the payload has bits");
+    throw Malformed("count: more than eight Gaussians for each byte");
   }
   Decoder coder(data, size, cut);
   try {

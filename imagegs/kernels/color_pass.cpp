@@ -132,8 +132,6 @@ void keep(LevelSymbols &level, std::vector<int32_t> order, int64_t whole, size_t
   level.colors.resize(order.size() * channels);
 }
 
-} // namespace
-
 // Of a residual and its neighbour towards zero, which costs fewer bits, the one with less squared error plus bits.
 template <typename Model>
 int64_t worth_its_bits(const Model &model, int64_t residual, double wanted, double bit_worth) {
@@ -145,6 +143,8 @@ int64_t worth_its_bits(const Model &model, int64_t residual, double wanted, doub
   const double saved = price_signed(model, residual) - price_signed(model, smaller);
   return dearer < bit_worth * saved ? smaller : residual;
 }
+
+} // namespace
 
 template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, Level &level) {
   Meter meter(coder, level.found);
