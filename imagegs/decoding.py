@@ -97,12 +97,12 @@ def decode(
         decoder.select(needed_chunks(decoder.head, level=level, region=region, margin=margin))
         feed_chunks(file, decoder, max_bytes)
     asked = decoder.received == max_bytes
-    cut = decoder.finish(strict=strict and not asked)
+    missing = decoder.finish(strict=strict and not asked)
     gaussians = decoder.gaussians(partial=True)
     pixels = render(gaussians, rows, columns, region=region, threads=threads)
     info = PictureInfo.of_channels(header.channels) if decoder.info is None else decoder.info
-    _cut(pixels, info)
-    return Picture(pixels, info, name, _version_notes(name, decoder.head.version) + (() if asked else cut))
+    cut(pixels, info)
+    return Picture(pixels, info, name, _version_notes(name, decoder.head.version) + (() if asked else missing))
 
 
 def _version_notes(name: str, version: tuple[int, int]) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _output_size(region: Region, height: int | None, scale: float | None, max_pi
     return rows, columns
 
 
-def _cut(pixels: FloatArray, info: PictureInfo) -> None:
+def cut(pixels: FloatArray, info: PictureInfo) -> None:
     """Clamp, in place, what files of integers hold."""
     for plane, where in zip(info.planes, info.slices, strict=True):
         if plane.bits < 32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 
 from .budget import Goal, make_goal, reach_goal
 from .codec import BitWidths, parse, with_psnrs, write_file
+from .codec.blocks import Blocks
 from .compression import DEFAULT_EFFORT, EFFORTS, UNDER_NOISE, Effort, Job
-from .decoding import decode
+from .decoding import cut, decode
 from .errors import ConfigError
 from .fitting.config import FitConfig, make_config
 from .fitting.fit import FitResult, Progress, check_device, run
@@ -23,8 +25,10 @@ from .kernels import native
 from .rendering import render
 
 PRESET_EFFORTS = {"fast": 3, "balanced": 5, "best": 8}
+MAX_LEVELS = 16
 MOST_PREFIXES = 16
 """Files of more chunks say how good a prefix is at the ends of their levels only."""
+_NO_KERNELS = "where there are no compiled kernels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,10 @@ class Encoded:
         decoded: [C, H, W], the picture as a decoder shows it.
         picture: the picture that was encoded.
         fit: how the fit went.
-        psnr: of the decoded picture, dB.
+        psnr: of the decoded picture, dB; before its values are rounded to the bits of a picture file.
+        bits: of the payload, by attribute.
+        seconds: that everything took, the fits of a search for the target counted in.
+        goal: what the file was to come to; None for files of fixed widths without one.
         notes: why a target was not met, if it was not.
     """
 
@@ -47,6 +54,9 @@ class Encoded:
     picture: Picture
     fit: FitResult
     psnr: float
+    bits: dict[str, float]
+    seconds: float
+    goal: Goal | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -112,8 +122,12 @@ def encode(
     Raises:
         ImageGSError: the picture cannot be read, the settings do not fit it, or a target cannot be met.
     """
+    began = time.perf_counter()
     check_device(device)
     picture = as_picture(source)
+    Blocks(picture.width, picture.height, block_shift)  # refuses what it must before the fit
+    if not 1 <= levels <= MAX_LEVELS:
+        raise ConfigError(f"levels: expected 1 to {MAX_LEVELS}, found {levels}")
     shape = picture.height, picture.width
     targets = {"psnr": psnr, "ssim": ssim, "bytes": size, "quality": quality, "gaussians": gaussians}
     goal = make_goal(shape, bpp=bpp, **targets)
@@ -121,8 +135,11 @@ def encode(
     kept = {"checkpoint": checkpoint, "resume": resume}
     with native.threads(threads):
         if bits is not None or profile is not None or not native.available():
-            if goal.kind != "gaussians" and any(value is not None for value in (bpp, *targets.values())):
-                raise ConfigError(f"{goal.kind}: expected no such target beside fixed widths or a profile, found one")
+            why = "beside fixed widths or a profile" if bits is not None or profile is not None else _NO_KERNELS
+            if any(value is not None for name, value in {**targets, "bpp": bpp}.items() if name != "gaussians"):
+                raise ConfigError(f"target: expected a number of Gaussians {why}, found {goal.text}")
+            if (levels, block_shift) != (1, 0):
+                raise ConfigError(f"levels: expected one, and no blocks, {why}, found {levels} and {block_shift}")
             if effort is not None:
                 preset = _preset_of(effort, preset)
             config = make_config(shape, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
@@ -130,6 +147,7 @@ def encode(
             fitted = run(picture.pixels, config, device=device, **common, **kept)  # type: ignore[arg-type]
             data = write_file(fitted.gaussians, bits=config.bits, info=picture.info)
             notes: tuple[str, ...] = ()
+            reached_for = goal if gaussians is not None else None
         else:
             job = Job(
                 picture,
@@ -142,7 +160,9 @@ def encode(
             )
             reached = reach_goal(job, goal)
             fitted, data, notes = reached.fitted.result, reached.coded.data, reached.notes
-        return _finish(data, picture, fitted, notes)
+            reached_for = goal
+        encoded = _finish(data, picture, fitted)
+    return replace(encoded, seconds=time.perf_counter() - began, goal=reached_for, notes=notes)
 
 
 def _preset_of(effort: int, preset: str | None) -> str:
@@ -164,25 +184,28 @@ def _effort(effort: int | None, preset: str | None, steps: int | None) -> Effort
 
 def fit_config(shape: tuple[int, int], goal: Goal, seed: int, overrides: dict[str, Any]) -> FitConfig:
     """Settings of a fit under noise for a picture of (height, width) pixels; see ``Job``."""
-    """Settings of a fit under noise for a picture of (height, width) pixels; see ``Job``."""
     count = int(goal.value) if goal.kind == "gaussians" else 1
     settings: dict[str, Any] = UNDER_NOISE | overrides
     return make_config(shape, gaussians=count, seed=seed, **settings)
 
 
-def _finish(data: bytes, picture: Picture, fitted: FitResult, notes: tuple[str, ...]) -> Encoded:
+def _finish(data: bytes, picture: Picture, fitted: FitResult) -> Encoded:
     file = parse(data)
-    psnrs = []
+    psnrs: list[float | None] = []
     ends = np.cumsum([chunk.count for chunk in file.whole])
     last = [chunk.level != following.level for chunk, following in zip(file.whole, file.whole[1:], strict=False)]
     for end, at_level_end in zip(ends[:-1], last, strict=True):
         measured = len(ends) <= MOST_PREFIXES or at_level_end
-        prefix = replace(picture, pixels=render(file.gaussians.take(slice(0, int(end))))) if measured else None
-        psnrs.append(None if prefix is None else _psnr(prefix, picture))
+        if measured:
+            prefix = replace(picture, pixels=render(file.gaussians.take(slice(0, int(end)))))
+            cut(prefix.pixels, picture.info)
+            psnrs.append(_psnr(prefix, picture))
+        else:
+            psnrs.append(None)
     decoded = decode(data)
     found = _psnr(decoded, picture)
     data = with_psnrs(data, [*psnrs, found])
-    return Encoded(data, file.gaussians, decoded.pixels, picture, fitted, found, notes)
+    return Encoded(data, file.gaussians, decoded.pixels, picture, fitted, found, file.attribute_bits, 0.0)
 
 
 def _psnr(found: Picture, picture: Picture) -> float:
