@@ -1,4 +1,4 @@
-"""A decoder of coding 1 in plain Python, written from docs/format-coding1.md; slow, and with nothing but lists.
+"""A decoder of coding 1 in plain Python, written from docs/format.md; slow, with nothing but lists.
 
 Sections in comments are those of that text.
 """
