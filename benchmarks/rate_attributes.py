@@ -2,6 +2,7 @@
 
 The steps of a file:
 
+- ``as a list``: as order-0, but with the log2 N! bits of the order in which a list of Gaussians stands.
 - ``order-0``: sizes, ratios and colours by their own frequencies over the file (the table of frequencies not counted),
   directions as equally likely among those that their Gaussian's shape tells apart, places as equally likely within the
   block, less the log2 N! bits of an order that nobody needs. No contexts.
@@ -60,7 +61,9 @@ def steps_of(data: bytes) -> Steps:
         "rotation": float(np.sum(np.log2(np.maximum(1, lattice.angles(sizes, ratios))))),
         "color": sum(order_0(channel) for channel in every.colors.T),
     }
-    return {"order-0": plain, "contexts": file.attribute_bits}
+    order = sum(math.lgamma(chunk.count + 1) / math.log(2) for chunk in file.whole)
+    listed = plain | {"position": position + order}
+    return {"as a list": listed, "order-0": plain, "contexts": file.attribute_bits}
 
 
 def _places(symbols: LatticeSymbols, lattice: Lattice, box: Box) -> float:
