@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from common import write
 
-from imagegs.budget import Goal
 from imagegs.codec.lattice import Steps
 from imagegs.compression import EFFORTS, Coded, Job, code, fit, quality_of
 from imagegs.encoding import fit_config
+from imagegs.goals import Goal
 from imagegs.image import as_picture
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

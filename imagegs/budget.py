@@ -1,4 +1,4 @@
-"""Targets of an encoding: bytes, quality or a number of Gaussians, and the search that meets them.
+"""The search that meets the target of an encoding: bytes, quality or a number of Gaussians.
 
 ```
  target ─ pilots ─ number of Gaussians ─ fit ─┬─ 70 % of the steps: how many of them stay ─┬─ factor of the steps ─ file
@@ -26,13 +26,11 @@ from .errors import ConfigError
 from .fitting.checkpoints import OtherFit
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
+from .goals import Goal
 from .image import Picture
 from .metrics import SSIM_WINDOW, ssim
 from .rendering import render
 
-Kind = Literal["gaussians", "bytes", "psnr", "ssim", "quality"]
-
-DEFAULT_QUALITY = 75.0
 PIXELS_PER_PILOT = 64
 """The first pilot has one Gaussian for so many pixels."""
 PER_SPACING, FACTOR_RANGE = 0.047, (0.04, 1.0)
@@ -42,7 +40,7 @@ BITS_PER_NUMBER = 4.4
 """Of a Gaussian's 5 + C numbers, with those factors: nearly the same at every rate."""
 PER_DOUBLING = 2.4
 """Decibels that twice the Gaussians are worth, before there are two fits to tell."""
-SLOPES = (1.0, 6.0)
+SLOPES = (1.0, 12.0)
 """Within these it is believed what two fits tell."""
 PER_OCTAVE = -0.6
 """Decibels that twice the quantiser's steps cost, before there are two codes to tell."""
@@ -60,82 +58,15 @@ NEAR = (-0.08, 1.0)
 """How far from a target, dB, a fit may be for the factor to do the rest."""
 MORE = 1.4
 """How many times the Gaussians of a fit must be wanted for another fit to begin."""
+FEW_NEAR = (-0.8, 2.0)
+"""Likewise, where there are few Gaussians."""
+FEW, SCAN = 100, 40
+"""So many are few: all of so many factors are tried before another fit is."""
 TRIES = 4
 SMALL_PIXELS, SMALL_TRIES = 16384, 10
 """Small pictures, whose fits take no time and whose Gaussians are few enough to count, are tried more often."""
 QUALITY_75, PER_QUALITY = 100.0, 6.0
 """Squared error, in 255ths, that a bit must save at quality 75; it doubles every so many steps down."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What an encoding is to come to.
-
-    Attributes:
-        kind: of the value.
-        value: Gaussians, bytes of the whole file, dB, SSIM, or a quality from 0 to 100.
-        bpp: bits per pixel, where the bytes were given so.
-
-    Raises:
-        ConfigError: the value is out of range.
-    """
-
-    kind: Kind
-    value: float
-    bpp: float | None = None
-
-    def __post_init__(self) -> None:
-        low, high = {
-            "gaussians": (1, 2**31),
-            "bytes": (1, 2**48),
-            "psnr": (1, 100),
-            "ssim": (0.001, 0.99999),
-            "quality": (0, 100),
-        }[self.kind]
-        if not low <= self.value <= high:
-            raise ConfigError(f"{self.kind}: expected {low:,} to {high:,}, found {self.value:,}")
-        if self.kind in ("gaussians", "bytes") and self.value != int(self.value):
-            raise ConfigError(f"{self.kind}: expected an integer, found {self.value:,}")
-
-    @property
-    def name(self) -> str:
-        """Of the target, as it was given."""
-        return self.kind if self.bpp is None else "bpp"
-
-    @property
-    def text(self) -> str:
-        """The target in words."""
-        if self.kind in ("gaussians", "bytes"):
-            given = "" if self.bpp is None else f"{self.bpp:g} bits per pixel, "
-            unit = {"gaussians": "Gaussian", "bytes": "byte"}[self.kind]
-            return f"{given}{int(self.value):,} {unit}{'s' * (self.value > 1)}"
-        if self.kind == "quality":
-            return f"quality {self.value:g}"
-        return f"PSNR {self.value:g} dB" if self.kind == "psnr" else f"SSIM {self.value:g}"
-
-
-def make_goal(size: tuple[int, int], *, bpp: float | None = None, **targets: float | None) -> Goal:
-    """The one target that is given; by default a quality.
-
-    Args:
-        size: height and width of the picture, pixels.
-        bpp: bits of the whole file per pixel.
-        **targets: ``Kind`` to value; None is not given.
-
-    Raises:
-        ConfigError: more than one is given, or a value is out of range.
-    """
-    given = {kind: value for kind, value in targets.items() if value is not None}
-    names = [*given, *(["bpp"] if bpp is not None else [])]
-    if len(names) > 1:
-        raise ConfigError(f"target: expected one of bpp, {', '.join(targets)}, found {' and '.join(names)}")
-    if bpp is not None:
-        if not 0 < bpp < math.inf:
-            raise ConfigError(f"bpp: expected a finite number above 0, found {bpp}")
-        return Goal("bytes", max(1, math.floor(bpp * size[0] * size[1] / 8)), bpp)
-    for kind, value in given.items():
-        return Goal(kind, value)  # type: ignore[arg-type]
-    return Goal("quality", DEFAULT_QUALITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,29 +231,36 @@ def _settle(
 
     Cheap codes find the factor; what a refit changes is measured, and allowed for the next time.
     """
-    factor = first.factor
+    best = factor = first.factor
     bounds = FACTORS[0] * factor, max(FACTORS[1] * factor, FACTOR_RANGE[1])
-    cheap: dict[float, float] = {}
+    cheap: dict[float, tuple[float, Coded]] = {}
 
     def cheap_value(at: float) -> float:
         if at not in cheap:
-            cheap[at] = value_of(code(job, fitted.gaussians, at))
-        return cheap[at]
+            coded = code(job, fitted.gaussians, at)
+            cheap[at] = value_of(coded), coded
+        return cheap[at][0]
 
     found = [first]
     for _ in range(TRIES):
         value = value_of(found[-1])
         if value in window:
-            break
+            return found
         if job.effort.refit == 0:
-            cheap[factor] = value
+            cheap[factor] = value, found[-1]
         gain = value - cheap_value(factor)
         following = _find_factor(cheap_value, factor, window.moved(-gain), slope, bounds)
         if following in [tried.factor for tried in found]:
             break
         factor = following
         found.append(code(job, fitted.gaussians, factor, refit_steps=job.effort.refit))
-    return found
+    if value_of(found[-1]) in window:
+        return found
+    if len(fitted.gaussians) <= FEW:  # whose every rounding shows: the curve jumps, and any place of it may do
+        for at in np.geomspace(best / 2, 3 * best, SCAN):
+            cheap_value(float(at))
+    meeting = [coded for value, coded in cheap.values() if value in window]
+    return found + sorted(meeting, key=lambda coded: -len(coded.data))[-1:]
 
 
 # -- bytes
@@ -441,106 +379,140 @@ class _Counts:
                 break
         self.points.append((count, found))
 
-    def octaves(self, aim: float) -> float:
-        """From the last number to the one that is likely to reach ``aim``."""
-        return (aim - self.points[-1][1]) / self.slope
-
     def following(self, aim: float) -> int | None:
-        """The next number to try; None if there is nothing between what was too little and too much."""
-        least = max((count for count, found in self.points if found < self.wanted), default=0) + 1
-        most = min((count for count, found in self.points if found >= self.wanted), default=self.most + 1) - 1
-        if most < least:  # nothing is left; or more was worse, as in fits of few steps
-            return None
-        octaves = min(max(self.octaves(aim), -3.0), 2.5)
-        count = min(max(round(self.points[-1][0] * 2**octaves), 1), self.most)
-        if not least <= count <= most:
-            count = least if most > 4 * least or count < least else most
-        return count
+        """The next number to try; None where all that may help was tried."""
+        over = min((point for point in self.points if point[1] >= self.wanted), default=None)
+        under = max((point for point in self.points if point[1] < self.wanted), default=None)
+        count, found = self.points[-1]
+        octaves = (aim - found) / self.slope
+        if over is not None and under is not None:
+            if over[0] - under[0] < 2:  # also where more was worse, as it may be after few steps
+                return None
+            (most, above), (least, below) = over, under
+            # between what they tell and the middle, so that neither side stays for good
+            share = (0.5 + min(max((aim - below) / (above - below), 0), 1)) / 2
+            if len(self.points) > 2:
+                octaves = math.log2(least / count) + share * math.log2(most / least)
+            return min(max(round(count * 2**octaves), least + 1), most - 1)
+        wanted = min(max(round(count * 2 ** min(max(octaves, -3.0), 2.5)), 1), self.most)
+        if over is not None:
+            return min(wanted, over[0] - 1) or None
+        assert under is not None
+        return max(wanted, under[0] + 1) if under[0] < self.most else None
 
 
 def _reach_decibels(fits: _Fits, goal: Goal) -> Reached:
-    job = fits.job
-    kind: Literal["psnr", "ssim"] = "psnr" if goal.kind == "psnr" else "ssim"
-    wanted = goal.value if kind == "psnr" else _ssim_decibels(goal.value)
-    window = _Window(wanted, wanted + WIDEST, wanted + AIM)
-
-    def value_of(coded: Coded) -> float:
-        return _measure(job, coded.gaussians, kind)
-
-    count, counts = max(1, _pixels(job) // PIXELS_PER_PILOT), _Counts(wanted, _pixels(job))
-    for _ in range(TRIES):
-        began, found = _pilot(fits, count, value_of)
-        counts.add(count, found)
-        octaves = counts.octaves(wanted - PILOT_LAG)
-        count = min(max(round(count * 2 ** min(max(octaves, -3.0), 2.5)), 1), counts.most)
-        if abs(octaves) < 0.8:
-            break
-    rest = found - began + REFIT_GAIN
-    full = _Counts(wanted, counts.most)
-    full.slope = counts.slope
-    best: tuple[Fitted, Coded] | None = None
-    reached = -math.inf
-    tries = TRIES if _pixels(job) > SMALL_PIXELS else SMALL_TRIES
+    search = _Decibels(fits, goal)
+    count, rest, slope = search.start()
+    counts = _Counts(search.wanted, _pixels(fits.job))
+    counts.slope = slope
+    tries = TRIES if _pixels(fits.job) > SMALL_PIXELS else SMALL_TRIES
     for attempt in range(tries):
-        factor = best_factor(job, count)
-        keep = _chooser(job, count, factor, value_of, wanted + SPARE - rest, full.slope) if attempt == 0 else None
+        keep = search.chooser(count, rest, slope) if attempt == 0 else None
         try:
-            fitted = fits.run(count, factor, job.effort.steps, keep)
+            fitted, first = search.fit(count, keep)
         except _Again as other:
             count = other.count
             continue
-        kept = len(fitted.gaussians)
-        factor = best_factor(job, kept)
-        first = code(job, fitted.gaussians, factor, refit_steps=job.effort.refit)
-        full.add(kept, value_of(first))
-        following = full.following(wanted + SPARE) if attempt < tries - 1 else None
-        settles = following is None or NEAR[0] <= full.points[-1][1] - wanted <= NEAR[1]
-        codes = _settle(job, fitted, value_of, window, first, PER_OCTAVE) if settles else [first]
-        values = [value_of(coded) for coded in codes]
-        reached = max(reached, *values)
-        for coded, value in zip(codes, values, strict=True):
-            if value >= wanted and (best is None or len(coded.data) < len(best[1].data)):
-                best = fitted, coded
-        if values[-1] in window:
-            return Reached(fitted, codes[-1])
+        kept, value = len(fitted.gaussians), search.value_of(first)
+        counts.add(kept, value)
+        low, high = NEAR if kept > FEW else FEW_NEAR
+        if low <= value - search.wanted <= high and (reached := search.settle(fitted, first)):
+            return reached
+        following = counts.following(search.wanted + SPARE)
         if following is None:
             break
         count = following
-    if best is None:
-        raise ConfigError(
-            f"{kind}: expected at most {_said(kind, reached)} for this picture at this effort, found {goal.value:g}"
-        )
-    note = f"{kind}: {_said(kind, value_of(best[1]))} is as near above {goal.value:g} as it comes"
-    return Reached(*best, (note,))
+    return search.nearest()
 
 
-def _pilot(fits: _Fits, count: int, value_of: Callable[[Coded], float]) -> tuple[float, float]:
-    """A short fit of ``count`` Gaussians: its quality when those that overshot go, and at its end."""
-    job, factor = fits.job, best_factor(fits.job, count)
-    early: list[float] = []
+class _Decibels:
+    """A search for a quality: what its parts share."""
 
-    def look(gaussians: Gaussians2D) -> int:
-        early.append(value_of(code(job, gaussians, factor)))
-        return count
+    def __init__(self, fits: _Fits, goal: Goal) -> None:
+        self.fits, self.job, self.goal = fits, fits.job, goal
+        self.kind: Literal["psnr", "ssim"] = "psnr" if goal.kind == "psnr" else "ssim"
+        self.wanted = goal.value if self.kind == "psnr" else _ssim_decibels(goal.value)
+        self.window = _Window(self.wanted, self.wanted + WIDEST, self.wanted + AIM)
+        self._left: list[tuple[float, Fitted, Coded]] = []  # first codes of fits that were not settled
+        self._settled: list[tuple[float, Fitted, Coded]] = []
 
-    fitted = fits.run(count, factor, _pilot_steps(job), look)
-    found = value_of(code(job, fitted.gaussians, factor))
-    return (early[0] if early else found), found
+    def value_of(self, coded: Coded) -> float:
+        """The quality, in decibels."""
+        return _measure(self.job, coded.gaussians, self.kind)
 
+    def start(self) -> tuple[int, float, float]:
+        """By pilots: a number of Gaussians, what a fit gains in its last third, and what twice as many are worth."""
+        most = _pixels(self.job)
+        count, counts = max(1, most // PIXELS_PER_PILOT), _Counts(self.wanted, most)
+        for _ in range(TRIES):
+            began, found = self._pilot(count)
+            counts.add(count, found)
+            octaves = (self.wanted - PILOT_LAG - found) / counts.slope
+            count = min(max(round(count * 2 ** min(max(octaves, -3.0), 2.5)), 1), most)
+            if abs(octaves) < 0.8:
+                break
+        return count, found - began + REFIT_GAIN, counts.slope
 
-def _chooser(
-    job: Job, count: int, factor: float, value_of: Callable[[Coded], float], aim: float, slope: float
-) -> Callable[[Gaussians2D], int]:
-    """How many Gaussians to keep so that a quality comes out, from that before those that overshot go."""
+    def _pilot(self, count: int) -> tuple[float, float]:
+        """The quality of a short fit when those that overshot go, and at its end."""
+        factor = best_factor(self.job, count)
+        early: list[float] = []
 
-    def keep(gaussians: Gaussians2D) -> int:
-        found = value_of(code(job, gaussians, factor))
-        wanted = max(1, round(count * 2 ** min(max((aim - found) / slope, -3.0), 2.5)))
-        if wanted > MORE * len(gaussians) and len(gaussians) < _pixels(job):
-            raise _Again(min(wanted, _pixels(job)))
-        return wanted
+        def look(gaussians: Gaussians2D) -> int:
+            early.append(self.value_of(code(self.job, gaussians, factor)))
+            return count
 
-    return keep
+        fitted = self.fits.run(count, factor, _pilot_steps(self.job), look)
+        found = self.value_of(code(self.job, fitted.gaussians, factor))
+        return (early[0] if early else found), found
+
+    def chooser(self, count: int, rest: float, slope: float) -> Callable[[Gaussians2D], int]:
+        """How many Gaussians to keep, from the quality before those that overshot go and what is still to come."""
+        factor = best_factor(self.job, count)
+
+        def keep(gaussians: Gaussians2D) -> int:
+            found = self.value_of(code(self.job, gaussians, factor))
+            octaves = (self.wanted + SPARE - rest - found) / slope
+            wanted = max(1, round(count * 2 ** min(max(octaves, -3.0), 2.5)))
+            if wanted > MORE * len(gaussians) and len(gaussians) < _pixels(self.job):
+                raise _Again(min(wanted, _pixels(self.job)))
+            return wanted
+
+        return keep
+
+    def fit(self, count: int, keep: Callable[[Gaussians2D], int] | None) -> tuple[Fitted, Coded]:
+        """A whole fit, and its code with the best steps."""
+        fitted = self.fits.run(count, best_factor(self.job, count), self.job.effort.steps, keep)
+        factor = best_factor(self.job, len(fitted.gaussians))
+        first = code(self.job, fitted.gaussians, factor, refit_steps=self.job.effort.refit)
+        self._left.append((self.value_of(first), fitted, first))
+        return fitted, first
+
+    def settle(self, fitted: Fitted, first: Coded) -> Reached | None:
+        """The fit with steps that meet the target, if there are such."""
+        self._left = [left for left in self._left if left[2] is not first]
+        codes = _settle(self.job, fitted, self.value_of, self.window, first, PER_OCTAVE)
+        self._settled += [(self.value_of(coded), fitted, coded) for coded in codes]
+        return Reached(fitted, codes[-1]) if self._settled[-1][0] in self.window else None
+
+    def nearest(self) -> Reached:
+        """The smallest file above the target, after fits that were farther off are settled, the nearest first.
+
+        Raises:
+            ConfigError: nothing reached it.
+        """
+        for _, fitted, first in sorted(self._left, key=lambda left: abs(left[0] - self.wanted)):
+            reached = self.settle(fitted, first)
+            if reached is not None:
+                return reached
+        above = [found for found in self._settled if found[0] >= self.wanted]
+        asked = f"{self.goal.value:g}"
+        if not above:
+            most = _said(self.kind, max(value for value, _, _ in self._settled))
+            raise ConfigError(f"{self.kind}: expected at most {most} for this picture at this effort, found {asked}")
+        value, fitted, coded = min(above, key=lambda found: len(found[2].data))
+        return Reached(fitted, coded, (f"{self.kind}: {_said(self.kind, value)} is as near above {asked} as it comes",))
 
 
 def _said(kind: str, decibels: float) -> str:

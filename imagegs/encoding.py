@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .budget import Goal, make_goal, reach_goal
+from .budget import reach_goal
 from .codec import BitWidths, parse, with_psnrs, write_file
 from .codec.blocks import Blocks
 from .compression import DEFAULT_EFFORT, EFFORTS, UNDER_NOISE, Effort, Job
@@ -20,6 +20,7 @@ from .fitting.config import FitConfig, make_config
 from .fitting.fit import FitResult, Progress, check_device, run
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
+from .goals import Goal, make_goal
 from .image import Picture, as_picture
 from .kernels import native
 from .rendering import render

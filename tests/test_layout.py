@@ -20,7 +20,7 @@ PACKAGE = ROOT / "imagegs"
 # Import only what stands in an earlier row, or in the same part.
 ORDER = (
     ("errors",),
-    ("files", "gaussians"),
+    ("files", "gaussians", "goals"),
     ("profiles",),
     ("rasters",),
     ("image",),
