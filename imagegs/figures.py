@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .encoding import Encoded
 
@@ -17,12 +19,15 @@ def measure(encoded: Encoded) -> dict[str, Any]:
     """The figures of an encoding.
 
     Sizes are those of the file; qualities compare what the file decodes to with the picture, for a stack as the mean
-    over its pictures. A metric that cannot run here is None, and ``unavailable`` says why.
+    over its pictures. A metric that cannot run here is None, and ``unavailable`` says why. ``fixed_width_bytes`` is the
+    file that the same Gaussians would make with 12 bits for each of their numbers, as Image-GS counts them.
     """
+    from .codec import BitWidths, write_file
     from .image import Picture
     from .metrics import compare
 
     picture, fit = encoded.picture, encoded.fit
+    count = len(encoded.gaussians)
     comparison = compare(picture, Picture(encoded.decoded, picture.info), flip=False)
     qualities: dict[str, float | None] = {}
     unavailable: dict[str, str] = {}
@@ -38,17 +43,42 @@ def measure(encoded: Encoded) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "channels": picture.channels,
-        "gaussians": len(encoded.gaussians),
+        "gaussians": count,
         "bytes": len(encoded.data),
         "bpp": encoded.bpp,
         "psnr": encoded.psnr,
         **qualities,
         "unavailable": unavailable,
+        "target": _target(encoded),
+        "notes": [*picture.notes, *encoded.notes],
+        "attribute_bits_per_gaussian": {name: bits / count for name, bits in encoded.bits.items()} if count else {},
+        "fixed_width_bytes": len(write_file(encoded.gaussians, bits=BitWidths(12, 12, 12, 12), info=picture.info)),
         "steps": fit.steps,
         "seconds": fit.seconds,
+        "encode_seconds": encoded.seconds,
         "settings": dataclasses.asdict(fit.config),
         "history": [list(row) for row in fit.history],
     }
+
+
+def _target(encoded: Encoded) -> dict[str, Any] | None:
+    """What was asked for, and what came of it; a quality compares pictures as files of their kind hold them."""
+    from .compression import shown
+    from .fitting.losses import to_psnr
+    from .image import Picture
+    from .metrics import ssim
+
+    goal, picture = encoded.goal, encoded.picture
+    if goal is None:
+        return None
+    reached: float | None = None
+    if goal.kind in ("psnr", "ssim"):
+        found = shown(Picture(encoded.decoded, picture.info))
+        error = np.mean(np.square(found - picture.pixels, dtype=np.float64))
+        reached = to_psnr(float(error)) if goal.kind == "psnr" else ssim(found, picture.pixels)
+    elif goal.kind != "quality":
+        reached = len(encoded.data) if goal.kind == "bytes" else len(encoded.gaussians)
+    return {"kind": goal.kind, "value": goal.value, "bpp": goal.bpp, "text": goal.text, "reached": reached}
 
 
 def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -58,16 +88,33 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = figures[name]
         return f"not measured: {figures['unavailable'][name]}" if value is None else f"{value:.4f}"
 
+    bits = figures["attribute_bits_per_gaussian"]
+    shares = ", ".join(f"{name} {value:.1f}" for name, value in bits.items())
+    share = figures["bytes"] / figures["fixed_width_bytes"]
     return [
         ("picture", f"{figures['width']} x {figures['height']}, {figures['channels']} channels"),
+        ("target", _target_text(figures["target"])),
         ("Gaussians", f"{figures['gaussians']:,}"),
         ("size of the file", f"{figures['bytes']:,} bytes"),
+        (
+            "with 12 bits for each number",
+            f"{figures['fixed_width_bytes']:,} bytes; the file is {100 * share:.0f} % of it",
+        ),
         ("bits per pixel", f"{figures['bpp']:.4f}"),
+        ("bits per Gaussian", f"{sum(bits.values()):.1f}: {shares}"),
         ("PSNR", f"{figures['psnr']:.2f} dB"),
         ("SSIM", quality("ssim")),
         ("MS-SSIM", quality("ms_ssim")),
         ("fit", f"{figures['steps']:,} steps in {figures['seconds']:.1f} s"),
+        ("encoding in all", f"{figures['encode_seconds']:.1f} s"),
     ]
+
+
+def _target_text(target: Mapping[str, Any] | None) -> str:
+    if target is None:
+        return "none"
+    reached = {"psnr": "; {:.2f} dB in rounded pixels", "ssim": "; {:.4f}", "bytes": "; {:,} used"}.get(target["kind"])
+    return str(target["text"]) + ("" if reached is None else reached.format(target["reached"]))
 
 
 def json_text(value: Mapping[str, Any]) -> str:

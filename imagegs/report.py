@@ -38,7 +38,7 @@ _TILES = (
     ("file", "bytes", ",", "bytes"),
     ("rate", "bpp", ".3f", "bit/pixel"),
     ("Gaussians", "gaussians", ",", ""),
-    ("fit", "seconds", ".1f", "s"),
+    ("encoding", "encode_seconds", ".1f", "s"),
 )
 
 
@@ -81,12 +81,13 @@ def render_page(encoded: Encoded, figures: Mapping[str, Any], command: str) -> s
             for name, key, form, unit in _TILES
             if figures[key] is not None
         ],
-        notes=encoded.picture.notes,
+        notes=[*encoded.picture.notes, *encoded.notes],
         pictures=[_picture(encoded, *part) for part in zip(info.planes, info.slices, strict=True)],
         ellipses=_data_uri(plots.figure_bytes(ellipses, ".png"), "image/png"),
         count=f"{figures['gaussians']:,}",
         curve=_data_uri(curve, "image/svg+xml") if curve else "",
         figures=rows(figures),
+        bits=_bits(figures["attribute_bits_per_gaussian"]),
         settings=[(name.replace("_", " "), _setting(value)) for name, value in figures["settings"].items()],
         command=command,
         version=__version__,
@@ -130,6 +131,14 @@ def _png(values: npt.NDArray[np.uint8], scale: float) -> str:
 
 def _data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _bits(bits: Mapping[str, float]) -> list[dict[str, str]]:
+    """Each attribute's part of a Gaussian's bits."""
+    total = sum(bits.values()) or 1.0
+    return [
+        {"name": name, "value": f"{value:.1f}", "share": f"{100 * value / total:.1f}"} for name, value in bits.items()
+    ]
 
 
 def _setting(value: Any) -> str:

@@ -111,11 +111,95 @@ def test_encode_writes_what_it_says(photo, tmp_path):
     assert figures["gaussians"] == len(imagegs.load(output)) == 40
     assert (figures["width"], figures["height"], figures["channels"]) == (64, 48, 3)
     assert figures["history"][-1][0] == figures["steps"] == 20
+    assert figures["target"] == {"kind": "gaussians", "value": 40, "bpp": None, "text": "40 Gaussians", "reached": 40}
+    info = run_json("info", output)
+    assert figures["attribute_bits_per_gaussian"] == pytest.approx(info["attribute_bits_per_gaussian"])
+    assert figures["fixed_width_bytes"] > 1.5 * size
+    assert figures["notes"] == []
     compared = run_json("compare", photo, output)
     assert compared["psnr"] == pytest.approx(figures["psnr"], abs=0.05)
     assert f"{size:,} bytes" in text
     assert f"{figures['psnr']:.2f} dB" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.gsimg", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--bytes", 500), "500 bytes; "),
+        (("--bpp", 1.5), "1.5 bits per pixel, 576 bytes; "),
+        (("--psnr", 30), "PSNR 30 dB; 30."),
+        (("--ssim", 0.9), "SSIM 0.9; 0.90"),
+        (("--quality", 50), "quality 50"),
+        ((), "quality 75"),
+    ],
+    ids=str,
+)
+def test_targets(photo, tmp_path, options, text):
+    output = tmp_path / "photo.gsimg"
+    common = ("encode", photo, "-o", output, "--effort", 1, *options)
+    figures = run_json(*common)
+    target, value = figures["target"], options[1] if options else 75
+    assert (target["bpp"] if target["bpp"] else target["value"]) == value
+    if target["kind"] == "bytes":
+        assert target["reached"] == figures["bytes"] == output.stat().st_size <= target["value"]
+    elif target["kind"] != "quality":
+        assert target["reached"] >= target["value"]
+        assert target["reached"] == pytest.approx(figures[target["kind"]], abs=0.05)
+    first = output.read_bytes()
+    assert text in re.sub(r"\s+", " ", run(*common))
+    run(*shlex.split(figures["command"])[1:], "--quiet")
+    assert output.read_bytes() == first
+
+
+def test_what_a_target_leaves_is_one_note(photo, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "photo.gsimg"
+    Image.new("RGB", (8, 8), (200, 90, 10)).save(tmp_path / "flat.png")
+    common = ("encode", tmp_path / "flat.png", "-o", output, "--effort", 1)
+    (line,) = warnings_of(*common, "--bytes", 50000)
+    assert line.startswith("imagegs: note: bytes: 50,000 bytes allowed, ")
+    assert run_json(*common, "--bytes", 50000)["notes"] == [line.removeprefix("imagegs: note: ")]
+    assert warnings_of(*common, "--bytes", 50000, "--quiet") == []
+    before = output.read_bytes()
+    line = fail(monkeypatch, capsys, *common, "--bytes", 20)
+    assert re.fullmatch(r"imagegs: bytes: expected at least \d+ bytes for this picture .*, found 20 bytes", line)
+    assert output.read_bytes() == before
+
+
+def test_levels_and_blocks(tmp_path):
+    y, x = np.mgrid[0:100, 0:130]
+    pixels = (127 + 60 * np.sin(x / 7) + 60 * np.cos(y / 9)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "waves.png")
+    output = tmp_path / "waves.gsimg"
+    common = ("encode", tmp_path / "waves.png", "-o", output, "--effort", 1, "--bytes", 1500)
+    run(*common, "--levels", 3, "--block-size", 64)
+    facts = run_json("info", output)
+    assert (facts["block_size"], facts["blocks"]) == (64, 6)
+    assert [row["level"] for row in facts["levels"]] == [0, 1, 2]
+    assert 0.97 * 1500 <= facts["bytes"] <= 1500
+    for row in facts["levels"]:
+        run("decode", output, "-o", tmp_path / "out.png", "--level", row["level"])
+        found = np.asarray(Image.open(tmp_path / "out.png")).astype(float)
+        assert row["psnr"] == pytest.approx(-10 * np.log10(np.mean((found - pixels) ** 2) / 255**2), abs=0.3)  # rounded
+    run("decode", output, "-o", tmp_path / "part.png", "--region", "64,0,60,64")
+    part = np.asarray(Image.open(tmp_path / "part.png")).astype(int)
+    assert np.abs(part - found[0:64, 64:124]).max() <= 1
+
+
+def test_options_stand_in_groups():
+    text = run("encode", "--help")
+    titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert titles == [
+        "Arguments",
+        "File",
+        "Target, one of these",
+        "Effort",
+        "Fit",
+        "Fixed widths, instead of entropy coding",
+        "Options",
+    ]
+    targets = text.partition("Target, one of these:")[2].partition("Effort:")[0]
+    assert re.findall(r"--[a-z]+", targets) == ["--quality", "--bpp", "--bytes", "--psnr", "--ssim", "--gaussians"]
 
 
 def test_the_printed_command_reproduces_the_file(photo, tmp_path):
@@ -466,6 +550,15 @@ def test_decode_leaves_what_was_there(gsimg, tmp_path, monkeypatch, capsys):
         ("encode", "in.png", "-o", "out.gsimg", "--top-k", "33"),
         ("encode", "in.png", "-o", "out.gsimg", "--preset", "slow"),
         ("encode", "in.png", "-o", "out.gsimg", "--device", "tpu"),
+        ("encode", "in.png", "-o", "out.gsimg", "--effort", "0"),
+        ("encode", "in.png", "-o", "out.gsimg", "--effort", "10"),
+        ("encode", "in.png", "-o", "out.gsimg", "--effort", "3", "--preset", "fast"),
+        ("encode", "in.png", "-o", "out.gsimg", "--psnr", "30", "--bytes", "900"),
+        ("encode", "in.png", "-o", "out.gsimg", "--bpp", "1", "-n", "90"),
+        ("encode", "in.png", "-o", "out.gsimg", "-q", "101"),
+        ("encode", "in.png", "-o", "out.gsimg", "--ssim", "1"),
+        ("encode", "in.png", "-o", "out.gsimg", "--levels", "0"),
+        ("encode", "in.png", "-o", "out.gsimg", "--block-size", "100"),
         ("decode", "in.gsimg", "-o", "out.png", "--level", "-1"),
         ("decode", "in.gsimg", "-o", "out.png", "--max-bytes", "0"),
         ("decode", "in.gsimg", "-o", "out.png", "--scale", "0"),

@@ -16,6 +16,7 @@ import typer
 
 from ..errors import ImageGSError, ImageGSWarning
 from . import compare, convert, decode, demo, encode, info, plot
+from .help import GroupedCommand
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
 """Sub-command and the app under ``imagegs.apps`` that carries it; one that is not installed is left out."""
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (encode, decode, info, convert, compare, plot, demo):
-    app.command(command.__name__.rpartition(".")[2])(command.run)
+    app.command(command.__name__.rpartition(".")[2], cls=GroupedCommand)(command.run)
 
 
 def _print_version(wanted: bool) -> None:

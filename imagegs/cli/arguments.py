@@ -91,6 +91,16 @@ def parse_block_size(side: int | None) -> int:
     return shift
 
 
+def check_one(what: str, names: list[str]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        typer.BadParameter: more than one is given.
+    """
+    if len(names) > 1:
+        raise typer.BadParameter(f"{what}: expected one, found {' and '.join(f'--{name}' for name in names)}")
+
+
 def given(**values: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}

@@ -15,61 +15,119 @@ Profile = Literal["image-gs", "gaussian-image"]
 Blend = Literal["normalized", "topk", "sum"]
 Device = Literal["auto", "cpu", "cuda"]
 
+TARGET, EFFORT, FILE = "Target, one of these", "Effort", "File"
+FIT, FIXED = "Fit", "Fixed widths, instead of entropy coding"
+
 
 def run(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, or a folder of them (a texture stack).")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.gsimg", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT.gsimg", help="File to write.", rich_help_panel=FILE)
+    ],
     quality: Annotated[
-        float | None, typer.Option("-q", "--quality", min=0, max=100, help="Target: quality; by default 75.")
+        float | None,
+        typer.Option(
+            "-q",
+            "--quality",
+            min=0,
+            max=100,
+            help="Bytes follow the content; by default 75.",
+            rich_help_panel=TARGET,
+        ),
     ] = None,
-    bpp: Annotated[float | None, typer.Option(min=0, help="Target: bits of the file per pixel, at most.")] = None,
-    size: Annotated[int | None, typer.Option("--bytes", min=1, help="Target: bytes of the file, at most.")] = None,
-    psnr: Annotated[float | None, typer.Option(min=1, max=100, help="Target: PSNR, dB, at least.")] = None,
-    ssim: Annotated[float | None, typer.Option(min=0.001, max=0.99999, help="Target: SSIM, at least.")] = None,
+    bpp: Annotated[
+        float | None,
+        typer.Option(min=0, help="Bits of the file per pixel: never more, at most 3 % less.", rich_help_panel=TARGET),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--bytes", min=1, help="Bytes of the file: never more, at most 3 % less.", rich_help_panel=TARGET),
+    ] = None,
+    psnr: Annotated[
+        float | None,
+        typer.Option(min=1, max=100, help="PSNR, dB: never less, at most 0.1 more.", rich_help_panel=TARGET),
+    ] = None,
+    ssim: Annotated[
+        float | None, typer.Option(min=0.001, max=0.99999, help="SSIM: never less.", rich_help_panel=TARGET)
+    ] = None,
     gaussians: Annotated[
-        int | None, typer.Option("-n", "--gaussians", min=1, help="Target: number of Gaussians.")
+        int | None, typer.Option("-n", "--gaussians", min=1, help="Number of Gaussians.", rich_help_panel=TARGET)
     ] = None,
     effort: Annotated[
-        int | None, typer.Option("-e", "--effort", min=1, max=9, help="1 is fastest, 9 smallest; by default 5.")
+        int | None,
+        typer.Option(
+            "-e", "--effort", min=1, max=9, help="1 is quickest, 9 best; by default 5.", rich_help_panel=EFFORT
+        ),
     ] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Efforts 3, 5 and 8 by name.")] = None,
-    profile: Annotated[Profile | None, typer.Option(help="Follow a published method instead.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps; by default the preset's.")] = None,
-    blend: Annotated[Blend | None, typer.Option(help="How Gaussians make a pixel.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, max=32, help="K of the blend topk.")] = None,
-    levels: Annotated[int, typer.Option(min=1, max=16, help="Levels of detail.")] = 1,
+    preset: Annotated[Preset | None, typer.Option(help="Efforts 3, 5 and 8 by name.", rich_help_panel=EFFORT)] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the fit; by default the effort's.", rich_help_panel=EFFORT)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Threads; by default one per core.", rich_help_panel=EFFORT),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the fit runs.", rich_help_panel=EFFORT)] = "auto",
+    levels: Annotated[
+        int, typer.Option(min=1, max=16, help="Levels of detail, coarse to fine.", rich_help_panel=FILE)
+    ] = 1,
     block_size: Annotated[
         int | None,
-        typer.Option(metavar="PX", help="Code squares of this side on their own: a power of two, 64 to 65536."),
+        typer.Option(
+            metavar="PX",
+            help="Code squares of this side on their own, so that regions decode alone: a power of two, 64 to 65536.",
+            rich_help_panel=FILE,
+        ),
     ] = None,
     importance: Annotated[
-        Path | None, typer.Option(metavar="MAP.png", help="Picture of the same size: brighter gets more Gaussians.")
+        Path | None,
+        typer.Option(
+            metavar="MAP.png", help="Picture of the same size: brighter gets more Gaussians.", rich_help_panel=FIT
+        ),
     ] = None,
-    position_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Fixed width of a position, bits.")] = None,
-    scale_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Fixed width of a scale, bits.")] = None,
-    rotation_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Fixed width of a rotation, bits.")] = None,
-    color_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Fixed width of a colour, bits.")] = None,
-    device: Annotated[Device, typer.Option(help="Where the fit runs.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.")] = 0,
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write an HTML report into this folder.")] = None,
+    blend: Annotated[Blend | None, typer.Option(help="How Gaussians make a pixel.", rich_help_panel=FIT)] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=32, help="K of the blend topk.", rich_help_panel=FIT)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.", rich_help_panel=FIT)] = 0,
+    profile: Annotated[
+        Profile | None, typer.Option(help="Follow a published method instead.", rich_help_panel=FIXED)
+    ] = None,
+    position_bits: Annotated[
+        int | None, typer.Option(min=4, max=32, help="Of a position.", rich_help_panel=FIXED)
+    ] = None,
+    scale_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Of a scale.", rich_help_panel=FIXED)] = None,
+    rotation_bits: Annotated[
+        int | None, typer.Option(min=4, max=32, help="Of a rotation.", rich_help_panel=FIXED)
+    ] = None,
+    color_bits: Annotated[int | None, typer.Option(min=4, max=32, help="Of a colour.", rich_help_panel=FIXED)] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write an HTML report into this folder.", rich_help_panel=FILE)
+    ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where Ctrl-C leaves the fit; by default OUT.gsimg.checkpoint.npz."),
+        typer.Option(
+            metavar="FILE",
+            help="Where Ctrl-C leaves the fit; by default OUT.gsimg.checkpoint.npz.",
+            rich_help_panel=FIT,
+        ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from such a checkpoint.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Go on from such a checkpoint.", rich_help_panel=FIT)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, the fit's history included.")] = False,
 ) -> None:
     """Fit Gaussians to a picture and write them as a .gsimg file."""
+    targets = arguments.given(quality=quality, bpp=bpp, size=size, psnr=psnr, ssim=ssim, gaussians=gaussians)
+    bits = arguments.given(position=position_bits, scale=scale_bits, rotation=rotation_bits, color=color_bits)
+    pace = arguments.given(effort=effort, preset=preset)
+    arguments.check_one("target", [{"size": "bytes"}.get(name, name) for name in targets])
+    arguments.check_one("pace", list(pace))
     results.check(output, report)
     from ..codec.quantization import BitWidths
     from ..encoding import encode
 
     kept = checkpoint or output.with_name(f"{output.name}.checkpoint.npz")
-    targets = arguments.given(quality=quality, bpp=bpp, size=size, psnr=psnr, ssim=ssim, gaussians=gaussians)
-    bits = arguments.given(position=position_bits, scale=scale_bits, rotation=rotation_bits, color=color_bits)
     with arguments.resumable(context), console.fit_progress(quiet=quiet) as on_step:
         encoded = encode(
             source,
@@ -84,7 +142,8 @@ def run(
             resume=resume,
             on_step=on_step,
             **targets,
-            **arguments.given(effort=effort, preset=preset, profile=profile, steps=steps, blend=blend, top_k=top_k),
+            **pace,
+            **arguments.given(profile=profile, steps=steps, blend=blend, top_k=top_k),
         )
     command = arguments.command_line(context, resume=None, checkpoint=None, json=None, quiet=None)
     results.deliver(encoded, output, command, report, quiet=quiet, as_json=json)
