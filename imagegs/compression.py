@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .codec.blocks import Blocks
+from .codec.format import round_background
 from .codec.lattice import (
     Lattice,
     LatticeSymbols,
@@ -205,7 +206,7 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
     """
     lattice, target = job.lattice(factor), job.target
     height, width = target.size
-    background = gaussians.background
+    background = round_background(gaussians.background)
     shape = quantize_shape(gaussians.scales, gaussians.rotations, lattice)
     model = _with_shape(gaussians, shape, lattice)
     if refit_steps:
