@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_finer_steps_take_more_bytes_and_come_nearer(job: Job, fitted: Any) -> N
     sizes = [len(coded.data) for coded in codes]
     assert sizes == sorted(sizes)
     psnrs = [quality_of(job, coded, "psnr") for coded in codes]
-    assert all(finer > coarser - 0.1 for coarser, finer in zip(psnrs, psnrs[1:], strict=False))
+    assert all(finer > coarser - 0.1 for coarser, finer in pairwise(psnrs))
     assert psnrs[-1] > psnrs[0] + 2
 
 
@@ -114,6 +115,6 @@ def test_pictures_are_judged_as_files_of_their_kind_hold_them() -> None:
 
 def test_more_effort_takes_more_steps() -> None:
     assert list(EFFORTS) == list(range(1, 10))
-    for less, more in zip(EFFORTS.values(), list(EFFORTS.values())[1:], strict=False):
+    for less, more in pairwise(EFFORTS.values()):
         assert less.steps < more.steps
         assert less.refit <= more.refit

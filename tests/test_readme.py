@@ -47,7 +47,7 @@ def test_the_command_lines_parse(line):
 
 
 def test_there_are_command_lines():
-    assert {shlex.split(line)[1] for line in COMMANDS} == {"encode", "decode", "info", "compare", "plot"}
+    assert {shlex.split(line)[1] for line in COMMANDS} == {"encode", "decode", "info", "convert", "compare", "plot"}
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))
