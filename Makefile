@@ -15,7 +15,7 @@ help:
 	@echo "make lint        ruff, mypy and clang-format"
 	@echo "make format      let ruff and clang-format rewrite the sources"
 	@echo "make bench       run the benchmarks, into benchmarks/results/"
-	@echo "make fuzz        feed the decoder of payloads with anything, SECONDS=600, with clang and its sanitizers"
+	@echo "make fuzz        feed decoders with anything: payloads (with clang and its sanitizers), then files; SECONDS=600 each"
 	@echo "make wheel       build the wheel, into dist/"
 	@echo "make test-wheel  try that wheel, without the sources"
 	@echo "make clean       remove what the targets above made, .venv included"
@@ -45,12 +45,13 @@ SECONDS := 600
 CLANG ?= clang++
 FUZZED := $(addprefix imagegs/kernels/,block_codec.cpp box_tree.cpp color_pass.cpp lattice.cpp shape_pass.cpp)
 
-fuzz:
-	mkdir -p build/fuzz/corpus
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/seeds.py build/fuzz/corpus
 	$(CLANG) -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Iimagegs/kernels \
 		tests/fuzz/fuzz_block.cpp $(FUZZED) -o build/fuzz/fuzz_block
-	build/fuzz/fuzz_block -max_len=2048 -timeout=10 -rss_limit_mb=1500 -max_total_time=$(SECONDS) \
+	build/fuzz/fuzz_block -max_len=4096 -timeout=10 -rss_limit_mb=1500 -max_total_time=$(SECONDS) \
 		-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
+	$(BIN)/python tests/fuzz/fuzz_files.py $(SECONDS) build/fuzz
 
 wheel: $(READY)
 	rm -rf dist
