@@ -27,6 +27,7 @@ from .errors import (
     ShapeError,
     TruncatedError,
     VersionError,
+    WeightsError,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ __all__ = [
     "ShapeError",
     "TruncatedError",
     "VersionError",
+    "WeightsError",
     "__version__",
     "as_picture",
     "decode",

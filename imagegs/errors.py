@@ -9,6 +9,7 @@ ImageGSError
 ├── ImageError                      a picture that cannot be read or written
 ├── ShapeError (also ValueError)    arrays that disagree in shape, kind or range
 ├── ConfigError (also ValueError)   settings that contradict each other or the picture
+├── WeightsError                    weights of a model that are absent, damaged or of another model
 └── DeviceError                     a device or module that is asked for and absent
 ```
 """
@@ -48,6 +49,10 @@ class ConfigError(ImageGSError, ValueError):
 
 class DeviceError(ImageGSError):
     """A device or a compiled module that is asked for and absent."""
+
+
+class WeightsError(ImageGSError):
+    """Weights of a model that are absent, damaged or of another model."""
 
 
 class ImageGSWarning(UserWarning):

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_an_interruption_of_the_last_touches_is_kept_too(
     assert_same(run(scene, config, resume=path), whole)
 
 
+@pytest.fixture
+def heeded_ctrl_c() -> Iterator[None]:
+    """Processes that a shell starts in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_ctrl_c")
 @pytest.mark.parametrize("place", ["evaluate", "optimise", "relocate", "add"])
 def test_ctrl_c_within_a_step_waits_for_its_end(
     place: str, scene: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

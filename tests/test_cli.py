@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import imagegs
-from imagegs import cli, encoding
+from imagegs import budget, cli, encoding
 from imagegs.cli import compare as compare_command
 from imagegs.cli import console
 from imagegs.cli import encode as encode_command
@@ -274,6 +274,17 @@ def test_an_interrupted_fit_is_resumed_by_the_printed_command(photo, tmp_path, m
     run(*resume)
     assert output.read_bytes() == whole
     assert not (tmp_path / "photo.gsimg.checkpoint.npz").exists()
+
+
+def test_an_interruption_outside_a_fit_is_one_line(photo, tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(budget, "code", stop)
+    done = CliRunner().invoke(cli.app, ["encode", str(photo), "-o", str(tmp_path / "photo.gsimg"), *QUICK])
+    assert done.exit_code == 130
+    assert done.stderr == "imagegs: interrupted outside a fit; nothing is kept\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
 def test_a_stack_makes_the_round_trip(tmp_path):

@@ -165,3 +165,6 @@ def resumable(context: typer.Context) -> Iterator[None]:
         command = command_line(context, resume=stop.checkpoint)
         typer.echo(f"imagegs: interrupted; the fit is kept in {stop.checkpoint}; go on with:\n{command}", err=True)
         raise typer.Exit(130) from stop
+    except KeyboardInterrupt as stop:
+        typer.echo("imagegs: interrupted outside a fit; nothing is kept", err=True)
+        raise typer.Exit(130) from stop
