@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .encoding import Encoded, encode
     from .fitting.fit import FitResult, Interrupted, Progress, fit
     from .gaussians import Gaussians2D
+    from .guidance import Guidance
     from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
     from .rendering import render
 
@@ -52,6 +53,7 @@ __all__ = [
     "FormatError",
     "Gaussians2D",
     "GsimgFile",
+    "Guidance",
     "ImageError",
     "ImageGSError",
     "ImageGSWarning",
@@ -83,6 +85,7 @@ _HOMES = {
     "encoding": ("Encoded", "encode"),
     "fitting.fit": ("FitResult", "Interrupted", "Progress", "fit"),
     "gaussians": ("Gaussians2D",),
+    "guidance": ("Guidance",),
     "image": ("Picture", "PictureInfo", "Plane", "as_picture", "read_image", "write_image"),
     "rendering": ("render",),
 }

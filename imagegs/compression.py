@@ -22,6 +22,8 @@ import numpy as np
 from .codec.blocks import Blocks
 from .codec.format import round_background
 from .codec.lattice import (
+    DoubleArray,
+    IntArray,
     Lattice,
     LatticeSymbols,
     Steps,
@@ -39,6 +41,7 @@ from .fitting.losses import solve_colors, to_psnr
 from .fitting.refit import refit
 from .fitting.targets import Target, make_target
 from .gaussians import FloatArray, Gaussians2D
+from .guidance import Guidance, sample
 from .image import Picture, PictureInfo
 from .kernels import native
 from .metrics import ssim
@@ -58,6 +61,9 @@ UNDER_NOISE = {
 SOLVE_ITERATIONS = 5
 BIT_WORTH = 0.1
 """Squared steps of a colour that a bit is worth: what slope a uniform quantiser has, 2 ln 2 / 12 = 0.1155, and less."""
+
+BIT_WORTHS = 0.02, 1.0
+"""Of bits where guidance says that they are worth more or less."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,7 @@ class Job:
         levels: of detail.
         block_shift: see `Blocks`.
         steps: of the quantiser, relative to each other.
-        importance: see ``fit.run``.
-        weights: see ``fit.run``.
+        guidance: where the picture matters.
         on_step: see ``fit.run``.
         checkpoint: see ``fit.run``.
         resume: see ``fit.run``.
@@ -111,8 +116,7 @@ class Job:
     levels: int = 1
     block_shift: int = 0
     steps: Steps = field(default_factory=Steps)
-    importance: Any = None
-    weights: Any = None
+    guidance: Guidance = field(default_factory=Guidance)
     on_step: Callable[[Progress], None] | None = None
     checkpoint: Path | None = None
     resume: Path | None = None
@@ -120,7 +124,7 @@ class Job:
     @property
     def target(self) -> Target:
         """What the fit works towards."""
-        return make_target(self.picture.pixels, self.weights, self.importance)
+        return make_target(self.picture.pixels, self.guidance)
 
     @property
     def factor(self) -> float:
@@ -184,8 +188,7 @@ def fit(job: Job, count: int, steps: int, keep: Callable[[Gaussians2D], int] | N
     result = run(
         job.picture.pixels,
         config,
-        importance=job.importance,
-        weights=job.weights,
+        guidance=job.guidance,
         on_step=job.on_step,
         checkpoint=job.checkpoint,
         resume=job.resume,
@@ -212,7 +215,7 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
     if refit_steps:
         model = refit(model, lattice, target, background, job.config, refit_steps)
     blocks = Blocks(width, height, job.block_shift)
-    groups = arrange(shape[:, 0], model.means, job.levels, blocks)
+    groups = arrange(_areas(job, lattice, shape, model), model.means, job.levels, blocks)
     symbols = place_groups(shape, model.means, lattice, groups, blocks)
     if solve and len(symbols):
         model.means = np.ascontiguousarray(symbols[:, 3:5] / 1024, dtype=np.float32)
@@ -234,7 +237,7 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
         block_shift=job.block_shift,
         info=job.picture.info,
         wanted=wanted,
-        bit_worth=BIT_WORTH,
+        bit_worth=_bit_worth(job, model),
     )
     decoded = dequantize_lattice(
         written.symbols,
@@ -244,6 +247,21 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
         top_k=job.config.top_k,
     )
     return Coded(written.data, decoded, written.bits, factor)
+
+
+def _areas(job: Job, lattice: Lattice, shape: IntArray, model: Gaussians) -> DoubleArray:
+    """By what Gaussians [N] are sorted into levels: their area, by the guidance of the order."""
+    areas: DoubleArray = lattice.roots(shape[:, 0]) ** 4
+    order = job.guidance.order
+    return areas if order is None else areas * sample(order, model.means)
+
+
+def _bit_worth(job: Job, model: Gaussians) -> float | DoubleArray:
+    """Squared steps that a bit is worth in the colours of a Gaussian; fewer where the guidance is high."""
+    if job.guidance.rounding is None:
+        return BIT_WORTH
+    least, most = BIT_WORTHS
+    return np.clip(BIT_WORTH / np.maximum(sample(job.guidance.rounding, model.means), 1e-6), least, most)
 
 
 def empty_size(job: Job) -> int:

@@ -21,6 +21,7 @@ from .fitting.fit import FitResult, Progress, check_device, run
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
 from .goals import Goal, make_goal
+from .guidance import Guidance
 from .image import Picture, as_picture
 from .kernels import native
 from .rendering import render
@@ -86,6 +87,7 @@ def encode(
     threads: int | None = None,
     importance: Any = None,
     weights: Any = None,
+    guidance: Guidance | None = None,
     on_step: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
     resume: Path | None = None,
@@ -115,6 +117,7 @@ def encode(
         threads: how many to use; by default one per core. The bytes do not depend on it.
         importance: [H, W], not negative: more of it, more Gaussians.
         weights: [H, W], not negative: of the loss at each pixel.
+        guidance: instead of these two, a map for everything that can follow one.
         on_step: called after every step.
         checkpoint: where an interrupted fit is kept.
         resume: such a file to go on from.
@@ -132,8 +135,12 @@ def encode(
     shape = picture.height, picture.width
     targets = {"psnr": psnr, "ssim": ssim, "bytes": size, "quality": quality, "gaussians": gaussians}
     goal = make_goal(shape, bpp=bpp, **targets)
-    common = {"importance": importance, "weights": weights, "on_step": on_step}
-    kept = {"checkpoint": checkpoint, "resume": resume}
+    if guidance is not None and (importance is not None or weights is not None):
+        raise ConfigError("guidance: expected none beside importance or weights, found both")
+    guidance = Guidance.of(shape, importance, weights) if guidance is None else guidance
+    guidance.check_size(shape)
+    common: dict[str, Any] = {"guidance": guidance, "on_step": on_step}
+    kept: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume}
     with native.threads(threads):
         if bits is not None or profile is not None or not native.available():
             why = "beside fixed widths or a profile" if bits is not None or profile is not None else _NO_KERNELS
@@ -145,7 +152,7 @@ def encode(
                 preset = _preset_of(effort, preset)
             config = make_config(shape, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
             config = replace(config, bits=bits or BitWidths())
-            fitted = run(picture.pixels, config, device=device, **common, **kept)  # type: ignore[arg-type]
+            fitted = run(picture.pixels, config, device=device, **common, **kept)
             data = write_file(fitted.gaussians, bits=config.bits, info=picture.info)
             notes: tuple[str, ...] = ()
             reached_for = goal if gaussians is not None else None
@@ -157,7 +164,7 @@ def encode(
                 levels=levels,
                 block_shift=block_shift,
                 **common,
-                **kept,  # type: ignore[arg-type]
+                **kept,
             )
             reached = reach_goal(job, goal)
             fitted, data, notes = reached.fitted.result, reached.coded.data, reached.notes

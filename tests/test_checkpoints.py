@@ -21,6 +21,7 @@ from imagegs.fitting import schedule
 from imagegs.fitting.config import FitConfig, make_config
 from imagegs.fitting.fit import FitResult, Interrupted, Progress, run
 from imagegs.fitting.optimizer import LocalAdam
+from imagegs.guidance import Guidance
 from imagegs.kernels import native
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
@@ -199,8 +200,7 @@ def test_a_checkpoint_of_another_fit_is_refused(scene: Pixels, kept: Path) -> No
         (scene[:, :, ::-1], config, {}),
         (scene, config_for("plain"), {}),
         (scene, make_config((64, 80), gaussians=80, seed=4, steps=STEPS), {}),
-        (scene, config, {"weights": maps}),
-        (scene, config, {"importance": maps}),
+        *((scene, config, {"guidance": Guidance(**{name: maps})}) for name in ("loss", "start", "growth")),
     ]
     for pixels, settings, given in others:
         with pytest.raises(ConfigError, match=r"fit\.npz: expected a checkpoint of this picture and these settings"):

@@ -181,7 +181,9 @@ def test_levels_and_blocks(tmp_path):
         run("decode", output, "-o", tmp_path / "out.png", "--level", row["level"])
         found = np.asarray(Image.open(tmp_path / "out.png")).astype(float)
         rounded = 10 ** (-row["psnr"] / 10) + 1 / 12 / 255**2  # 8 bits add a twelfth of their step's square
-        assert -10 * np.log10(rounded) == pytest.approx(-10 * np.log10(np.mean((found - pixels) ** 2) / 255**2), abs=0.1)
+        assert -10 * np.log10(rounded) == pytest.approx(
+            -10 * np.log10(np.mean((found - pixels) ** 2) / 255**2), abs=0.1
+        )
     run("decode", output, "-o", tmp_path / "part.png", "--region", "64,0,60,64")
     part = np.asarray(Image.open(tmp_path / "part.png")).astype(int)
     assert np.abs(part - found[0:64, 64:124]).max() <= 1

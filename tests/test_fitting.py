@@ -15,6 +15,7 @@ from imagegs import metrics
 from imagegs.errors import ConfigError, DeviceError, ImageError, ShapeError
 from imagegs.fitting.config import Rates, make_config
 from imagegs.fitting.fit import FitResult, Progress, run
+from imagegs.guidance import Guidance
 from imagegs.kernels import native
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
@@ -28,7 +29,8 @@ def go(pixels: Pixels, gaussians: int = 150, **settings: Any) -> tuple[FitResult
     maps = {name: settings.pop(name) for name in ("importance", "weights") if name in settings}
     seen: list[Progress] = []
     config = make_config(pixels.shape[1:], gaussians=gaussians, **settings)
-    return run(pixels, config, on_step=seen.append, **maps), seen
+    guidance = Guidance.of((pixels.shape[1], pixels.shape[2]), **maps)
+    return run(pixels, config, on_step=seen.append, guidance=guidance), seen
 
 
 def error_of(result: FitResult, pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -281,18 +283,6 @@ def test_values_beyond_the_unit_range_are_fitted(scene: Pixels) -> None:
 def test_what_is_no_picture(pixels: Any, found: str) -> None:
     with pytest.raises(ShapeError, match=f"^picture: expected .*{found}|^picture: {found}"):
         run(pixels, make_config((8, 8), gaussians=4, steps=2))
-
-
-@pytest.mark.parametrize("name", ["weights", "importance"])
-def test_maps_that_do_not_fit(scene: Pixels, name: str) -> None:
-    config = make_config((64, 80), gaussians=4, steps=2)
-    with pytest.raises(ShapeError, match=rf"^{name}: expected the picture's size \[64, 80\], found \[80, 64\]$"):
-        run(scene, config, **{name: np.ones((80, 64))})
-    for bad in (np.zeros((64, 80)), np.full((64, 80), -1.0), np.full((64, 80), np.nan), np.full((64, 80), np.inf)):
-        with pytest.raises(ShapeError, match=f"^{name}: expected finite numbers, none negative and some positive$"):
-            run(scene, config, **{name: bad})
-    with pytest.raises(ShapeError, match=f"^{name}: expected an array of numbers, found str$"):
-        run(scene, config, **{name: "everywhere"})
 
 
 def test_a_device_that_is_not_there(scene: Pixels) -> None:

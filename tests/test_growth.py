@@ -45,7 +45,7 @@ def test_the_start_is_where_its_name_says(init: str) -> None:
     importance = np.ones(SIZE, np.float32)
     importance[:20] = 9
     for given in (None, importance):
-        shaped = Target(target.pixels, None, given)
+        shaped = Target(target.pixels, start=given)
         config = FitConfig(10, init=init, uniform_share=0.2)  # type: ignore[arg-type]
         density = start_density(shaped, analyze(target.pixels), config)
         assert density.sum() == pytest.approx(1)
@@ -107,7 +107,7 @@ def test_a_start_without_density_stays_finite() -> None:
 def test_error_density_is_the_squared_error_to_a_power_by_weight_and_importance() -> None:
     weights, importance = np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)
     weights[0, 1], importance[0, 2] = 3, 5
-    target = Target(np.zeros((2, *SIZE), np.float32), weights, importance)
+    target = Target(np.zeros((2, *SIZE), np.float32), weights, growth=importance)
     image = np.zeros((2, *SIZE), np.float32)
     image[:, 0, :3] = 0.1
     image[:, 5, 5] = [0.2, 0.0]  # mean squared error 0.02 against 0.01

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "imagegs"
 ORDER = (
     ("errors",),
     ("files", "gaussians", "goals"),
+    ("guidance",),
     ("profiles",),
     ("rasters",),
     ("image",),

@@ -13,6 +13,7 @@ from imagegs.fitting.config import Loss
 from imagegs.fitting.initialization import Gaussians
 from imagegs.fitting.losses import evaluate, prepare, solve_colors, to_psnr
 from imagegs.fitting.targets import Target, make_target
+from imagegs.guidance import Guidance
 from imagegs.kernels import native, reference
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
@@ -24,7 +25,7 @@ LOSSES = [Loss(), Loss(1, 0, 0), Loss(0, 0, 1), Loss(1, 0, 0.1), Loss(0.3, 0.5, 
 def small_target(weighted: bool, height: int = 20, width: int = 26) -> Target:
     random = np.random.default_rng(8)
     weights = random.uniform(0, 2, (height, width)) if weighted else None
-    return make_target(random.uniform(0, 1, (3, height, width)), weights)
+    return make_target(random.uniform(0, 1, (3, height, width)), Guidance(loss=weights))
 
 
 def small_model(n: int = 15) -> Gaussians:

@@ -19,6 +19,7 @@ from imagegs.fitting.losses import evaluate, prepare
 from imagegs.fitting.operators import evaluate_through
 from imagegs.fitting.targets import make_target
 from imagegs.gaussians import Gaussians2D
+from imagegs.guidance import Guidance
 from imagegs.kernels import native
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
@@ -51,7 +52,7 @@ def error(a: Pixels, b: Pixels) -> float:
 @pytest.mark.parametrize("loss", [Loss(), Loss(1, 0, 0), Loss(0.2, 0.3, 0.5)])
 def test_doing_nothing_is_no_operator(small_gaussians: Gaussians2D, scene: Pixels, loss: Loss, weighted: bool) -> None:
     weights = np.random.default_rng(0).uniform(0, 2, (48, 64)) if weighted else None
-    target = make_target(scene[:, :48, :64], weights)
+    target = make_target(scene[:, :48, :64], Guidance(loss=weights))
     rasterizer, background = native.Rasterizer(), np.zeros(3, np.float32)
     names = ("means", "scales", "rotations", "colors")
     model = Gaussians(*(getattr(small_gaussians, name) for name in names))
@@ -144,8 +145,12 @@ def test_operators_and_guides_that_do_not_fit(scene: Pixels) -> None:
         run(scene, config, operator=blur, guide=scene[0])
     with pytest.raises(ConfigError, match=r"^gaussians: expected at most one per pixel \(320\), found 400"):
         run(scene, make_config((64, 80), gaussians=400), operator=blur, guide=through(pool, scene))
-    with pytest.raises(ShapeError, match=r"^importance: expected the picture's size \[64, 80\], found \[16, 20\]$"):
-        run(through(pool, scene), config, operator=pool, guide=scene, importance=np.ones((16, 20)))
+    for name, found in (("start", [16, 20]), ("growth", [16, 20]), ("loss", [64, 80])):
+        guidance = Guidance(**{name: np.ones(found, np.float32)})
+        with pytest.raises(
+            ShapeError, match=rf"^{name}: expected the picture's size \[.*\], found \[{found[0]}, {found[1]}\]$"
+        ):
+            run(through(pool, scene), config, operator=pool, guide=scene, guidance=guidance)
 
 
 def test_the_short_way_takes_a_guide(scene: Pixels) -> None:

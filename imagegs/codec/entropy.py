@@ -32,7 +32,7 @@ class BlockEncoder:
         """Bits of each level so far, by attribute."""
 
     def encode(
-        self, symbols: LatticeSymbols, wanted: DoubleArray | None = None, bit_worth: float = 0.0
+        self, symbols: LatticeSymbols, wanted: DoubleArray | None = None, bit_worth: float | DoubleArray = 0.0
     ) -> tuple[bytes, LatticeSymbols]:
         """One level: its bytes, and the symbols as a decoder finds them, in its order.
 
@@ -40,15 +40,16 @@ class BlockEncoder:
 
         Args:
             symbols: N Gaussians.
-            wanted: [N, C] colours before rounding, in steps; then a symbol gives way to its neighbour nearer to what
-                the decoder expects, where that saves more bits than it is worse.
-            bit_worth: squared steps of a colour that a bit is worth.
+            wanted: [N, C] colours before rounding, in steps; then a symbol moves towards what the decoder expects as
+                long as that saves more bits than it is worse.
+            bit_worth: squared steps of a colour that a bit is worth; one for all, or [N].
         """
+        worth = None if wanted is None else np.broadcast_to(np.asarray(bit_worth, np.float64), len(symbols))
         data, shape, colors, _, bits = self._codec.encode(
             np.ascontiguousarray(symbols.shape, np.int32),
             np.ascontiguousarray(symbols.colors, np.int32),
             None if wanted is None else np.ascontiguousarray(wanted, np.float64),
-            bit_worth,
+            None if worth is None else np.ascontiguousarray(worth[:, None]),
         )
         self.bits.append(_by_attribute(bits))
         return data, LatticeSymbols(shape, colors)

@@ -42,18 +42,18 @@ class Group:
     rows: Rows
 
 
-def arrange(sizes: IntArray, means: FloatArray, levels: int, blocks: Blocks) -> list[Group]:
-    """Gaussians by level, the largest first, and by block; in the order of a file.
+def arrange(worth: npt.NDArray[np.floating] | IntArray, means: FloatArray, levels: int, blocks: Blocks) -> list[Group]:
+    """Gaussians by level, those of the most worth first, and by block; in the order of a file.
 
     Args:
-        sizes: [N] size symbols.
+        worth: [N] what to sort them by, such as their areas.
         means: [N, 2] px.
         levels: how many, if there are Gaussians for them; a level has about a quarter of the next.
         blocks: of the canvas.
     """
-    count = len(sizes)
+    count = len(worth)
     ends = sorted({max(1, round(count / LEVEL_RATIO**k)) for k in range(levels)}) if count else [0]
-    order = np.argsort(-sizes, kind="stable").astype(np.int64)
+    order = np.argsort(-worth, kind="stable").astype(np.int64)
     groups, start = [], 0
     for level, end in enumerate(ends):
         rows = np.sort(order[start:end])
@@ -101,7 +101,7 @@ def write_lattice(
     block_shift: int = 0,
     info: PictureInfo | None = None,
     wanted: DoubleArray | None = None,
-    bit_worth: float = 0.0,
+    bit_worth: float | DoubleArray = 0.0,
 ) -> LatticeFile:
     """Code symbols [N] as a file; see ``storage.write_levels`` and ``entropy.BlockEncoder.encode``."""
     blocks = Blocks(width, height, block_shift)
@@ -115,7 +115,8 @@ def write_lattice(
         box = blocks.box(group.block)
         encoder = encoders.setdefault(group.block, BlockEncoder(lattice, box))
         before = None if wanted is None else wanted[group.rows]
-        data, part = encoder.encode(symbols.take(group.rows), before, bit_worth)
+        worth = np.broadcast_to(np.asarray(bit_worth, np.float64), len(symbols))[group.rows]
+        data, part = encoder.encode(symbols.take(group.rows), before, worth)
         far = reach(dequantize_lattice(part, lattice, **canvas), box)  # type: ignore[arg-type]
         payloads.append(Payload(data, len(part), group.level, group.block, far))
         parts.append(part)

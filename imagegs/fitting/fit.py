@@ -21,6 +21,7 @@ import numpy as np
 from ..codec.quantization import Grid, choose_grid, round_to_grid
 from ..errors import ConfigError, DeviceError
 from ..gaussians import FloatArray, Gaussians2D
+from ..guidance import Guidance
 from ..image import as_picture
 from ..kernels import native
 from . import checkpoints
@@ -141,8 +142,7 @@ def run(
     target: Any,
     config: FitConfig,
     *,
-    importance: Any = None,
-    weights: Any = None,
+    guidance: Guidance | None = None,
     operator: Operator | None = None,
     guide: Any = None,
     on_step: Callable[[Progress], None] | None = None,
@@ -159,8 +159,7 @@ def run(
     Args:
         target: [C, H, W]; what the render, or the operator's result, is to equal.
         config: the settings, see ``make_config``.
-        importance: [H, W], not negative: more of it, more Gaussians, at the start and later.
-        weights: [H, W], not negative: of the loss at each of the target's pixels.
+        guidance: where the picture matters: maps of the canvas, that of the loss of the target's pixels.
         operator: D in target = D(render), see ``operators.Operator``; then ``guide`` is needed if D changes the size.
         guide: [C, H, W]; with an operator, a first guess of the picture: its size is the canvas, its edges and colours
             set the start.
@@ -179,10 +178,12 @@ def run(
         Interrupted: stopped by Ctrl-C, the state is in ``checkpoint``.
     """
     check_device(device)
-    observed = make_target(target, weights, importance if guide is None else None)
-    canvas = observed if guide is None else make_target(guide, None, importance)
+    observed = make_target(target, guidance)
+    canvas = observed if guide is None else make_target(guide, guidance)
     if operator is None and guide is not None:
         raise ConfigError("guide: expected an operator with it, found none")
+    if guidance is not None:
+        guidance.check_size(canvas.size, observed.size)
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
@@ -245,9 +246,9 @@ class _Loop:
     def fingerprint(self) -> str:
         """Of the settings and pictures; the operator, a function, is left out."""
         guide = None if self.operator is None else self.scene.target.pixels
-        return checkpoints.fingerprint(
-            self.config, self.observed.pixels, guide, self.observed.weights, self.scene.target.importance
-        )
+        target = self.scene.target
+        maps = self.observed.weights, target.start, target.growth
+        return checkpoints.fingerprint(self.config, self.observed.pixels, guide, *maps)
 
     def empty(self) -> State:
         """A state with no Gaussians, for a checkpoint to fill."""
@@ -487,8 +488,8 @@ def fit(
         gaussians: how many; by default one for every 64 pixels.
         preset: ``fast``, ``balanced`` (the default) or ``best``.
         profile: ``image-gs`` or ``gaussian-image`` to follow those methods instead.
-        importance: see ``run``.
-        weights: see ``run``.
+        importance: [H, W], not negative: more of it, more Gaussians.
+        weights: [H, W], not negative: of the loss at each of the picture's pixels.
         operator: see ``run``.
         guide: see ``run``; a default number of Gaussians follows its size.
         seed: of everything random; the same seed gives the same Gaussians.
@@ -500,13 +501,13 @@ def fit(
         ImageGSError: the picture cannot be read, or the settings do not fit it.
     """
     picture = as_picture(image)
-    size = (picture.height, picture.width) if guide is None else np.shape(guide)[-2:]
+    observed = picture.height, picture.width
+    size = observed if guide is None else np.shape(guide)[-2:]
     config = make_config(size, gaussians=gaussians, preset=preset, profile=profile, seed=seed, **overrides)
     return run(
         picture.pixels,
         config,
-        importance=importance,
-        weights=weights,
+        guidance=Guidance.of(size, importance, weights, observed),
         operator=operator,
         guide=guide,
         on_step=on_step,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from ..gaussians import FloatArray
+from ..guidance import sample
 from ..kernels import native
 from .config import FitConfig
 from .initialization import Density, Gaussians, draw_pixels, normalize, spawn
@@ -20,12 +21,12 @@ BLUR_SIDE = 400
 
 
 def error_density(image: FloatArray, target: Target, config: FitConfig) -> Density:
-    """Probability of a new Gaussian at every pixel [H, W]: squared error to some power, by weight and importance."""
+    """Probability of a new Gaussian at every pixel [H, W]: squared error to some power, by weight and guidance."""
     difference = image - target.pixels
     error = np.einsum("chw,chw->hw", difference, difference, dtype=np.float64) / len(image)
     if target.weights is not None:
         error *= target.weights
-    return normalize(error**config.error_power, target.importance)
+    return normalize(error**config.error_power, target.growth)
 
 
 def grow(
@@ -67,13 +68,11 @@ def least_worth(
 ) -> npt.NDArray[np.intp]:
     """Rows of the ``count`` Gaussians whose loss would raise the squared error least; after a kept forward pass.
 
-    The importance of a Gaussian's place multiplies what it is worth.
+    The guidance of growth, at a Gaussian's mean, multiplies what it is worth.
     """
     worth = np.nan_to_num(rasterizer.removal(background, target.pixels, target.weights))
-    if target.importance is not None:
-        height, width = target.size
-        columns, rows = np.clip(np.floor(model.means), 0, [width - 1, height - 1]).astype(np.intp).T
-        worth = worth * target.importance[rows, columns]
+    if target.growth is not None:
+        worth = worth * sample(target.growth, model.means)
     return np.sort(np.argpartition(worth, count)[:count])
 
 

@@ -77,14 +77,14 @@ def normalize(density: npt.NDArray[np.floating], importance: FloatArray | None =
 def start_density(target: Target, structure: Structure, config: FitConfig) -> Density:
     """Probability of a first Gaussian at every pixel [H, W]: by edges or the importance map, mixed with uniform."""
     size = target.size
-    if config.init == "importance" and target.importance is not None:
-        shaped = normalize(target.importance)
+    if config.init == "importance" and target.start is not None:
+        shaped = normalize(target.start)
     elif config.init == "random":
-        shaped = normalize(np.ones(size), target.importance)
+        shaped = normalize(np.ones(size), target.start)
     elif config.init == "gradient":
-        shaped = normalize(structure.gradient.astype(np.float64) ** 2, target.importance)  # as official Image-GS does
+        shaped = normalize(structure.gradient.astype(np.float64) ** 2, target.start)  # as official Image-GS does
     else:
-        shaped = normalize(structure.gradient, target.importance)
+        shaped = normalize(structure.gradient, target.start)
     return normalize((1 - config.uniform_share) * shaped + config.uniform_share / shaped.size)
 
 

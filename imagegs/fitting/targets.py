@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..errors import ShapeError
 from ..gaussians import MAX_CHANNELS, FloatArray
+from ..guidance import Guidance
 
 STRUCTURE_SIGMA = 1.5
 """Radius over which the structure tensor is averaged, pixels."""
@@ -22,12 +23,14 @@ class Target:
     Attributes:
         pixels: [C, H, W].
         weights: [H, W] of the loss, mean 1; None for ones.
-        importance: [H, W] factor of the density of Gaussians; None for ones.
+        start: [H, W] factor of the density of the first Gaussians; None for ones.
+        growth: [H, W] factor of the density of further ones; None for ones.
     """
 
     pixels: FloatArray
     weights: FloatArray | None = None
-    importance: FloatArray | None = None
+    start: FloatArray | None = None
+    growth: FloatArray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -36,10 +39,8 @@ class Target:
 
     def halved(self) -> Target:
         """The same at half the size: means of 2 x 2 pixels, the last row and column repeated where there is none."""
-        weights, importance = (
-            None if plane is None else halve(plane[None])[0] for plane in (self.weights, self.importance)
-        )
-        return Target(halve(self.pixels), weights, importance)
+        maps = (self.weights, self.start, self.growth)
+        return Target(halve(self.pixels), *(None if plane is None else halve(plane[None])[0] for plane in maps))
 
 
 def halve(image: FloatArray) -> FloatArray:
@@ -49,13 +50,12 @@ def halve(image: FloatArray) -> FloatArray:
     return np.ascontiguousarray(padded.reshape(len(image), (height + 1) // 2, 2, (width + 1) // 2, 2).mean(axis=(2, 4)))
 
 
-def make_target(pixels: Any, weights: Any = None, importance: Any = None) -> Target:
-    """Checks the arrays.
+def make_target(pixels: Any, guidance: Guidance | None = None) -> Target:
+    """Checks the picture.
 
     Args:
         pixels: [C, H, W], finite; pictures lie in [0, 1], wide-gamut and floating-point ones may leave it.
-        weights: [H, W], not negative, not all zero; scaled to mean 1.
-        importance: [H, W], likewise.
+        guidance: where it matters; its maps' sizes are not looked at.
 
     Raises:
         ShapeError: anything else.
@@ -65,7 +65,8 @@ def make_target(pixels: Any, weights: Any = None, importance: Any = None) -> Tar
         raise ShapeError(f"picture: expected [C, H, W] with 1 to {MAX_CHANNELS} channels, found {list(image.shape)}")
     if not np.isfinite(image).all():
         raise ShapeError("picture: expected finite numbers, found NaN or infinity")
-    return Target(image, _map("weights", weights, image.shape[1:]), _map("importance", importance, image.shape[1:]))
+    guidance = guidance or Guidance()
+    return Target(image, guidance.loss, guidance.start, guidance.growth)
 
 
 def _floats(name: str, value: Any) -> FloatArray:
@@ -73,17 +74,6 @@ def _floats(name: str, value: Any) -> FloatArray:
         return np.ascontiguousarray(value, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: expected an array of numbers, found {type(value).__name__}") from error
-
-
-def _map(name: str, value: Any, size: tuple[int, ...]) -> FloatArray | None:
-    if value is None:
-        return None
-    array = _floats(name, value)
-    if array.shape != tuple(size):
-        raise ShapeError(f"{name}: expected the picture's size {list(size)}, found {list(array.shape)}")
-    if not np.isfinite(array).all() or float(array.min()) < 0 or float(array.max()) <= 0:
-        raise ShapeError(f"{name}: expected finite numbers, none negative and some positive")
-    return array / np.float32(array.mean(dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,8 @@ class BlockCodec:
         colors: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
         wanted: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu", writable=False)]
         | None,
-        bit_worth: float,
+        bit_worth: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order="C", device="cpu", writable=False)]
+        | None,
     ) -> tuple[Any, ...]: ...
     def decode(self, data: bytes, count: int, cut: bool) -> tuple[Any, ...]: ...
 

@@ -88,7 +88,7 @@ std::vector<Box> BlockCodec::cells(const std::vector<Symbols> &points) const {
 }
 
 std::vector<uint8_t> BlockCodec::encode(LevelSymbols &symbols, std::vector<int32_t> &rows,
-                                        const std::vector<double> &wanted, double bit_worth) {
+                                        const std::vector<double> &wanted, const std::vector<double> &bit_worth) {
   rows.clear();
   if (symbols.symbols.empty()) return {};
   BlockState &state = *state_;

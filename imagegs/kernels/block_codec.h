@@ -46,7 +46,7 @@ public:
   // Codes one level; it comes back as a decoder finds it, in its order. `rows` receives that order as rows of the
   // input. Takes symbols that the lattice has, within the block.
   std::vector<uint8_t> encode(LevelSymbols &level, std::vector<int32_t> &rows, const std::vector<double> &wanted = {},
-                              double bit_worth = 0);
+                              const std::vector<double> &bit_worth = {});
 
   // Decodes one level of `count` Gaussians; with `cut`, those that are whole, else Malformed.
   LevelSymbols decode(const uint8_t *data, size_t size, int64_t count, bool cut);

@@ -60,10 +60,10 @@ struct BlockState {
 // What an encoder is given, and the order in which it comes.
 struct Given {
   const std::vector<Symbols> &symbols;
-  const std::vector<int32_t> &colors; // [N, C]
-  std::vector<int32_t> rows;          // of these, in the order of decoding
-  const std::vector<double> &wanted;  // [N, C] colours before rounding, in steps; or nothing
-  double bit_worth;                   // in squared steps of a colour
+  const std::vector<int32_t> &colors;   // [N, C]
+  std::vector<int32_t> rows;            // of these, in the order of decoding
+  const std::vector<double> &wanted;    // [N, C] colours before rounding, in steps; or nothing
+  const std::vector<double> &bit_worth; // [N] squared steps of a colour that a bit is worth; as `wanted`
 };
 
 // A level while it is coded.

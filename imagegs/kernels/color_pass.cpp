@@ -132,16 +132,19 @@ void keep(LevelSymbols &level, std::vector<int32_t> order, int64_t whole, size_t
   level.colors.resize(order.size() * channels);
 }
 
-// Of a residual and its neighbour towards zero, which costs fewer bits, the one with less squared error plus bits.
+// A residual goes towards zero, where it costs fewer bits, as long as that lowers squared error plus bits.
 template <typename Model>
 int64_t worth_its_bits(const Model &model, int64_t residual, double wanted, double bit_worth) {
-  if (residual == 0) return 0;
-  const int64_t smaller = residual + (residual > 0 ? -1 : 1);
   const auto error = [&](int64_t value) { return (double(value) - wanted) * (double(value) - wanted); };
-  const double dearer = error(smaller) - error(residual);
-  if (dearer >= bit_worth * kMostSaved) return residual;
-  const double saved = price_signed(model, residual) - price_signed(model, smaller);
-  return dearer < bit_worth * saved ? smaller : residual;
+  while (residual != 0) {
+    const int64_t smaller = residual + (residual > 0 ? -1 : 1);
+    const double dearer = error(smaller) - error(residual);
+    if (dearer >= bit_worth * kMostSaved) break;
+    const double saved = price_signed(model, residual) - price_signed(model, smaller);
+    if (dearer >= bit_worth * saved) break;
+    residual = smaller;
+  }
+  return residual;
 }
 
 } // namespace
@@ -180,9 +183,10 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
     int32_t *const colors = &level.found.colors[number * channels];
     const int32_t *const given =
         level.given ? &level.given->colors[size_t(level.given->rows[number]) * channels] : nullptr;
-    const double *const wanted = level.given && !level.given->wanted.empty()
-                                     ? &level.given->wanted[size_t(level.given->rows[number]) * channels]
-                                     : nullptr;
+    const bool choosing = level.given && !level.given->wanted.empty();
+    const double *const wanted =
+        choosing ? &level.given->wanted[size_t(level.given->rows[number]) * channels] : nullptr;
+    const double bit_worth = choosing ? level.given->bit_worth[size_t(level.given->rows[number])] : 0;
     for (size_t k = 0; k < channels; k++) {
       const int64_t step = steps[k];
       const int64_t usual = averaged ? round_div(sums[k], averaged * step) : round_div(kFirstColor, step);
@@ -193,7 +197,7 @@ template <typename Coder> int64_t code_colors(Coder &coder, BlockState &state, L
                  clamp_class(before + 4, kErrorClasses) * 3 + int(std::min<int64_t>(second, 2)),
                  clamp_class((usual - expected + 16) / 4, kErrorClasses)});
       int64_t want = given ? given[k] - expected : 0;
-      if (wanted) want = worth_its_bits(model, want, wanted[k] - double(expected), level.given->bit_worth);
+      if (wanted) want = worth_its_bits(model, want, wanted[k] - double(expected), bit_worth);
       const int64_t residual = code_signed(coder, model, want);
       const int64_t symbol = expected + residual;
       if (std::abs(symbol) > most[k]) {

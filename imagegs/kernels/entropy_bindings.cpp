@@ -102,21 +102,26 @@ public:
     return to_array(found.data(), boxes.size(), 6);
   }
 
-  // `wanted`: colours before rounding, in steps, for a choice by squared error and bits; `bit_worth` squared steps.
-  nb::tuple encode(Ints rows, Ints color_rows, std::optional<Doubles> wanted, double bit_worth) {
+  // `wanted`: [N, C] colours before rounding, in steps, for a choice by squared error and bits; `bit_worth`: [N, 1]
+  // squared steps that a bit is worth.
+  nb::tuple encode(Ints rows, Ints color_rows, std::optional<Doubles> wanted, std::optional<Doubles> bit_worth) {
     const size_t channels = size_t(lattice_.channels);
     require(color_rows.shape(0) == rows.shape(0) && color_rows.shape(1) == channels, "colors must be [N, C]");
     require(!wanted || (wanted->shape(0) == rows.shape(0) && wanted->shape(1) == channels), "wanted must be [N, C]");
+    require(wanted.has_value() == bit_worth.has_value(), "wanted and bit_worth go together");
+    require(!bit_worth || (bit_worth->shape(0) == rows.shape(0) && bit_worth->shape(1) == 1),
+            "bit_worth must be [N, 1]");
     LevelSymbols level{to_symbols(rows), {color_rows.data(), color_rows.data() + color_rows.size()}, {}};
     check(level.symbols);
     check_colors(level);
-    std::vector<double> before;
+    std::vector<double> before, worth;
     if (wanted) before.assign(wanted->data(), wanted->data() + wanted->size());
+    if (bit_worth) worth.assign(bit_worth->data(), bit_worth->data() + bit_worth->size());
     std::vector<int32_t> order;
     std::vector<uint8_t> bytes;
     {
       const nb::gil_scoped_release release;
-      bytes = codec_.encode(level, order, before, bit_worth);
+      bytes = codec_.encode(level, order, before, worth);
     }
     return nb::make_tuple(nb::bytes(reinterpret_cast<const char *>(bytes.data()), bytes.size()),
                           from_symbols(level.symbols), to_array(level.colors.data(), level.symbols.size(), channels),
@@ -174,6 +179,6 @@ void bind_entropy(nb::module_ &m) {
       .def(nb::init<const std::vector<int> &, Corners>(), "steps"_a, "box"_a)
       .def("cells", &PyBlockCodec::cells, "symbols"_a.noconvert())
       .def("encode", &PyBlockCodec::encode, "symbols"_a.noconvert(), "colors"_a.noconvert(),
-           "wanted"_a.noconvert().none(), "bit_worth"_a)
+           "wanted"_a.noconvert().none(), "bit_worth"_a.noconvert().none())
       .def("decode", &PyBlockCodec::decode, "data"_a, "count"_a, "cut"_a);
 }
