@@ -115,7 +115,8 @@ def _numbers(job: Job) -> int:
 def best_factor(job: Job, count: int) -> float:
     """Factor of the quantiser's steps for a number of Gaussians."""
     low, high = FACTOR_RANGE
-    return min(max(PER_SPACING * math.sqrt(_pixels(job) / count), low), high)
+    spacing = math.sqrt(_pixels(job) / count / job.guidance.concentration)
+    return min(max(PER_SPACING * spacing, low), high)
 
 
 class _Again(Exception):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imagegs import ConfigError, ShapeError, encode
+from imagegs import ConfigError, ShapeError, as_picture, encode, render
+from imagegs.budget import best_factor
 from imagegs.codec import parse
+from imagegs.compression import EFFORTS, Job, code, fit
+from imagegs.encoding import fit_config
+from imagegs.goals import make_goal
 from imagegs.guidance import Guidance, sample
 from imagegs.kernels import native
 
@@ -107,12 +112,29 @@ def test_the_first_gaussians_lie_where_the_map_is_high(scene: Pixels) -> None:
 
 
 @needs_kernels
-def test_rounding_is_finer_where_the_map_is_high(scene: Pixels) -> None:
-    plain, guided = encoded(scene), encoded(scene, rounding=left(factor=100.0))
-    np.testing.assert_array_equal(np.sort(guided.gaussians.means, axis=0), np.sort(plain.gaussians.means, axis=0))
-    assert guided.bits["color"] < plain.bits["color"]
-    worse = error(guided, scene) - error(plain, scene)
-    assert worse[:, 40:].mean() > worse[:, :40].mean()
+def test_colours_are_rounded_more_boldly_where_the_map_is_low(scene: Pixels) -> None:
+    picture, goal = as_picture(scene), make_goal((64, 80), gaussians=150)
+    job = Job(picture, EFFORTS[2], fit_config((64, 80), goal, 0, {}))
+    gaussians = fit(job, 150, 60).gaussians
+    plain = code(job, gaussians, 0.4)
+    guided = code(replace(job, guidance=Guidance(rounding=left(factor=100.0))), gaussians, 0.4)
+    assert guided.bits["color"] < 0.97 * plain.bits["color"]
+    change = [np.mean((render(coded.gaussians) - scene) ** 2, axis=0, dtype=np.float64) for coded in (plain, guided)]
+    assert change[1][:, 40:].mean() > change[0][:, 40:].mean()
+    assert change[1][:, :36].mean() < 1.02 * change[0][:, :36].mean()
+
+
+@needs_kernels
+def test_steps_are_finer_where_the_map_is_concentrated(scene: Pixels) -> None:
+    assert Guidance().concentration == 1
+    assert Guidance(rounding=np.ones((4, 4), np.float32)).concentration == pytest.approx(1)
+    # half the pixels count a hundred times as much: ten times as many Gaussians there
+    weights = 200 / 101 * np.array([1, 0.01])
+    expected = (weights**1.5).sum() / np.sqrt(weights).sum()
+    found = Guidance(rounding=left(factor=100.0))
+    assert found.concentration == pytest.approx(expected, rel=1e-4)
+    job = Job(as_picture(scene), EFFORTS[2], fit_config((64, 80), make_goal((64, 80), gaussians=150), 0, {}))
+    assert best_factor(replace(job, guidance=found), 900) == pytest.approx(best_factor(job, 900) / expected**0.5)
 
 
 @needs_kernels

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,37 @@ if TYPE_CHECKING:
     from ..image import Picture
 
 GSIMG = (".gsimg",)
+
+
+def also(options: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of another function besides its own.
+
+    They come in the command's ``**given``, after its arguments and before its own options on the help page. An option
+    that the command has itself stays the command's.
+    """
+
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+        names = {parameter.name for parameter in own}
+        more = [
+            parameter
+            for parameter in inspect.signature(options, eval_str=True).parameters.values()
+            if parameter.name not in names
+        ]
+        named = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        needed = [parameter for parameter in named if parameter.default is inspect.Parameter.empty]
+        chosen = [parameter for parameter in named if parameter.default is not inspect.Parameter.empty]
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*needed, *more, *chosen)]
+
+        @functools.wraps(command)
+        def extended(**values: Any) -> None:
+            command(**values)
+
+        extended.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        extended.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return extended
+
+    return extend
 
 
 def check_output(path: Path, endings: tuple[str, ...]) -> None:
@@ -142,15 +175,20 @@ def read_map(path: Path | None) -> FloatArray | None:
 
 def command_line(context: typer.Context, **changes: Any) -> str:
     """The command that was given, rebuilt for a shell; ``changes`` replace parameters, None leaves one out."""
-    words = ["imagegs", str(context.info_name)]
+    words, above = [str(context.info_name)], context.parent
+    while above is not None and above.parent is not None:
+        words.insert(0, str(above.info_name))
+        above = above.parent
+    words.insert(0, "imagegs")
     for parameter in context.command.params:
         value = (context.params | changes).get(str(parameter.name))
         if value is None or value is False or value == parameter.default:
             continue
-        if parameter.param_type_name == "option":
-            words.append(max(parameter.opts, key=len))
-        if value is not True:
-            words.append(str(value))
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if parameter.param_type_name == "option":
+                words.append(max(parameter.opts, key=len))
+            if item is not True:
+                words.append(str(item))
     return shlex.join(words)
 
 

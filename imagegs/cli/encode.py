@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import arguments, console, results
+
+if TYPE_CHECKING:
+    from ..encoding import Encoded
 
 # Written out here as well as in the library, since importing that would load NumPy before --help.
 Preset = Literal["fast", "balanced", "best"]
@@ -17,14 +21,16 @@ Device = Literal["auto", "cpu", "cuda"]
 
 TARGET, EFFORT, FILE = "Target, one of these", "Effort", "File"
 FIT, FIXED = "Fit", "Fixed widths, instead of entropy coding"
+TARGETS = ("quality", "bpp", "size", "psnr", "ssim", "gaussians")
+PACES = ("effort", "preset")
+SETTINGS = ("profile", "steps", "blend", "top_k")
+Source = Annotated[Path, typer.Argument(metavar="IN", help="Picture, or a folder of them (a texture stack).")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", metavar="OUT.gsimg", help="File to write.", rich_help_panel=FILE)
+]
 
 
-def run(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, or a folder of them (a texture stack).")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT.gsimg", help="File to write.", rich_help_panel=FILE)
-    ],
+def options(
     quality: Annotated[
         float | None,
         typer.Option(
@@ -80,12 +86,6 @@ def run(
             rich_help_panel=FILE,
         ),
     ] = None,
-    importance: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MAP.png", help="Picture of the same size: brighter gets more Gaussians.", rich_help_panel=FIT
-        ),
-    ] = None,
     blend: Annotated[Blend | None, typer.Option(help="How Gaussians make a pixel.", rich_help_panel=FIT)] = None,
     top_k: Annotated[int | None, typer.Option(min=1, max=32, help="K of the blend topk.", rich_help_panel=FIT)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.", rich_help_panel=FIT)] = 0,
@@ -116,36 +116,89 @@ def run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, the fit's history included.")] = False,
+) -> dict[str, Any]:
+    """What every command that encodes can be told."""
+    return dict(locals())
+
+
+@arguments.also(options)
+def run(
+    context: typer.Context,
+    source: Source,
+    output: Output,
+    importance: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MAP.png", help="Picture of the same size: brighter gets more Gaussians.", rich_help_panel=FIT
+        ),
+    ] = None,
+    **given: Any,
 ) -> None:
     """Fit Gaussians to a picture and write them as a .gsimg file."""
-    targets = arguments.given(quality=quality, bpp=bpp, size=size, psnr=psnr, ssim=ssim, gaussians=gaussians)
-    bits = arguments.given(position=position_bits, scale=scale_bits, rotation=rotation_bits, color=color_bits)
-    pace = arguments.given(effort=effort, preset=preset)
-    arguments.check_one("target", [{"size": "bytes"}.get(name, name) for name in targets])
-    arguments.check_one("pace", list(pace))
-    results.check(output, report)
+    check(output, given)
+    encoded = perform(context, source, output, given, importance=arguments.read_map(importance))
+    quiet, as_json = given["quiet"], given["json"]
+    results.deliver(encoded, output, command_of(context), given["report"], quiet=quiet, as_json=as_json)
+    drop_checkpoint(output, given)
+
+
+def check(output: Path, given: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other, and results that could not be written.
+
+    Raises:
+        typer.BadParameter: more than one target, or more than one pace.
+        ImageError: the file or the report cannot be written.
+    """
+    names = {"size": "bytes"}
+    arguments.check_one("target", [names.get(name, name) for name in TARGETS if given[name] is not None])
+    arguments.check_one("pace", [name for name in PACES if given[name] is not None])
+    results.check(output, given["report"])
+
+
+def perform(context: typer.Context, source: Any, output: Path, given: Mapping[str, Any], **maps: Any) -> Encoded:
+    """Encode as the options say; what Ctrl-C leaves can be resumed.
+
+    Args:
+        context: of the command.
+        source: see ``encode``.
+        output: the file that is to be written, whose name the checkpoint's follows.
+        given: values of ``options``.
+        **maps: importance, weights or guidance.
+
+    Raises:
+        ImageGSError: see ``encode``.
+    """
     from ..codec.quantization import BitWidths
     from ..encoding import encode
 
-    kept = checkpoint or output.with_name(f"{output.name}.checkpoint.npz")
-    with arguments.resumable(context), console.fit_progress(quiet=quiet) as on_step:
-        encoded = encode(
+    widths = {name: given[f"{name}_bits"] for name in ("position", "scale", "rotation", "color")}
+    widths = arguments.given(**widths)
+    kept = _checkpoint(output, given)
+    with arguments.resumable(context), console.fit_progress(quiet=given["quiet"]) as on_step:
+        return encode(
             source,
-            bits=BitWidths(**bits) if bits else None,
-            levels=levels,
-            block_shift=arguments.parse_block_size(block_size),
-            importance=arguments.read_map(importance),
-            seed=seed,
-            device=device,
-            threads=threads,
+            bits=BitWidths(**widths) if widths else None,
+            block_shift=arguments.parse_block_size(given["block_size"]),
             checkpoint=kept,
-            resume=resume,
             on_step=on_step,
-            **targets,
-            **pace,
-            **arguments.given(profile=profile, steps=steps, blend=blend, top_k=top_k),
+            **{name: given[name] for name in ("levels", "seed", "device", "threads", "resume")},
+            **arguments.given(**{name: given[name] for name in (*TARGETS, *PACES, *SETTINGS)}),
+            **maps,
         )
-    command = arguments.command_line(context, resume=None, checkpoint=None, json=None, quiet=None)
-    results.deliver(encoded, output, command, report, quiet=quiet, as_json=json)
-    if resume == kept:
+
+
+def drop_checkpoint(output: Path, given: Mapping[str, Any]) -> None:
+    """Remove the checkpoint that was resumed, once its result is written."""
+    kept = _checkpoint(output, given)
+    if given["resume"] == kept:
         kept.unlink(missing_ok=True)
+
+
+def _checkpoint(output: Path, given: Mapping[str, Any]) -> Path:
+    path: Path = given["checkpoint"] or output.with_name(f"{output.name}.checkpoint.npz")
+    return path
+
+
+def command_of(context: typer.Context) -> str:
+    """The command, as one would type it for the same file."""
+    return arguments.command_line(context, resume=None, checkpoint=None, json=None, quiet=None)
