@@ -33,7 +33,9 @@ WORKING_SIZE = (480, 640)
 """Height and width, pixels, of what the network sees."""
 SIGMA = 5.0
 """Standard deviation, pixels of the working size, of the authors' last blur."""
-READOUTS = 5
+STEPS = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")
+READOUTS = {"act1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
+"""After which steps of the backbone a map is read out, and of how many channels."""
 
 
 def _readout(inputs: int, last: nn.Module) -> nn.Sequential:
@@ -45,19 +47,19 @@ class _Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = required("timm").create_model("resnet50", features_only=True, pretrained=False)
-        for place, channels in enumerate(self.backbone.feature_info.channels()):
+        backbone = required("timm").create_model("resnet50", pretrained=False, num_classes=0)
+        for step in STEPS:
+            self.add_module(step, backbone.get_submodule(step))
+        for place, channels in enumerate(READOUTS.values()):
             self.add_module(f"output{place}", _readout(channels, nn.ReLU()))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        features = self.backbone(pictures)
-        return [self.get_submodule(f"output{place}")(feature) for place, feature in enumerate(features)]
-
-    def fill(self, path: Path) -> None:
-        """Load a checkpoint in which the backbone's names stand beside the read-outs'."""
-        state = unwrapped(load_state_dict(path), str(path))
-        inner = {name if name.startswith("output") else f"backbone.{name}": value for name, value in state.items()}
-        fill(self, inner, str(path))
+        values, maps = pictures, list[Tensor]()
+        for step in STEPS:
+            values = self.get_submodule(step)(values)
+            if step in READOUTS:
+                maps.append(self.get_submodule(f"output{len(maps)}")(values))
+        return maps
 
 
 class _Decoder(nn.Module):
@@ -65,9 +67,9 @@ class _Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.img_model = nn.ModuleList(_readout(1, nn.ReLU()) for _ in range(READOUTS))
-        self.pla_model = nn.ModuleList(_readout(1, nn.ReLU()) for _ in range(READOUTS))
-        self.combined = _readout(2 * READOUTS, nn.Sigmoid())
+        self.img_model = nn.ModuleList(_readout(1, nn.ReLU()) for _ in READOUTS)
+        self.pla_model = nn.ModuleList(_readout(1, nn.ReLU()) for _ in READOUTS)
+        self.combined = _readout(2 * len(READOUTS), nn.Sigmoid())
 
     def forward(self, imagenet: Sequence[Tensor], places: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         heads = [*self.img_model, *self.pla_model]
@@ -99,9 +101,8 @@ class EmlNet(nn.Module):
             WeightsError: a file is damaged or of another network; it says which tensors.
         """
         network = cls()
-        network.imagenet.fill(imagenet)
-        network.places.fill(places)
-        fill(network.decoder, unwrapped(load_state_dict(decoder), str(decoder)), str(decoder))
+        for part, path in ((network.imagenet, imagenet), (network.places, places), (network.decoder, decoder)):
+            _load_into(part, path)
         return network.eval().requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -109,6 +110,10 @@ class EmlNet(nn.Module):
         size = (int(pictures.shape[-2]), int(pictures.shape[-1]))
         maps: Tensor = self.decoder(self.imagenet(pictures), self.places(pictures), size)
         return maps
+
+
+def _load_into(part: nn.Module, path: Path) -> None:
+    fill(part, unwrapped(load_state_dict(path), str(path)), str(path))
 
 
 def load(folder: Path | None = None) -> Predictor:

@@ -112,7 +112,7 @@ def load(folder: Path | None = None, center: bool = True) -> Predictor:
     Raises:
         WeightsError: the file is absent or damaged.
     """
-    layers = read_layers(_weights_file(folder))
+    layers = read_layers(file_of(NAME, "fastgaze.vxm", folder))
 
     def predict(rgb: FloatArray) -> FloatArray:
         found = log_density(rgb, layers).astype(np.float64)
@@ -130,16 +130,6 @@ def _check_convolution(layer: Layer, channels: int, where: str) -> None:
         raise WeightsError(f"{where}: expected weights [n, {channels}, k, k], k odd, and biases [n], found {found}")
     if not bool(torch.isfinite(layer.weight).all() and torch.isfinite(layer.bias).all()):
         raise WeightsError(f"{where}: expected finite weights, found others")
-
-
-def _weights_file(folder: Path | None) -> Path:
-    try:
-        return file_of(NAME, "fastgaze.vxm", folder)
-    except WeightsError as error:
-        try:
-            return file_of(NAME, "fastgaze.npz", folder)
-        except WeightsError:
-            raise error from None
 
 
 def _working_size(height: int, width: int) -> tuple[int, int]:

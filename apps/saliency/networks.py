@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from imagegs import DeviceError, WeightsError
-from imagegs.pretrained import weights_folder
 
 from .maps import FloatArray
 
@@ -34,33 +32,6 @@ def required(package: str) -> Any:
         raise DeviceError(
             f"saliency models: expected {package}, which is not installed; pip install 'imagegs[saliency]'"
         ) from error
-
-
-def hub_folder(name: str, repository: str, file: str, folder: Path | None) -> Path:
-    """Where the files of a hub's repository lie on this machine; no server is asked.
-
-    Args:
-        name: the entry of the weights' manifest.
-        repository: the hub's name of the weights.
-        file: one of its files.
-        folder: with the file itself, with a folder called ``name`` that has it, or with the layout of the hub's cache;
-            without one, the environment's or the user's folder of weights, then the hub's own cache.
-
-    Raises:
-        WeightsError: the file is nowhere; it names the command that fetches it.
-    """
-    base = weights_folder(folder)
-    for place in (base / name, base) if folder else (base / name,):
-        if (place / file).is_file():
-            return place
-    for cache in (base, None):
-        found = required("huggingface_hub").try_to_load_from_cache(repository, file, cache_dir=cache)
-        if isinstance(found, str):
-            return Path(found).parent
-    raise WeightsError(
-        f"{name}: expected {file} of {repository} in {base} or the hub's cache, found none; "
-        f"run: imagegs weights fetch {name}"
-    )
 
 
 def resized_bytes(

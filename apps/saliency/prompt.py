@@ -19,13 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from imagegs import ConfigError, WeightsError
+from imagegs.pretrained import files_of
 
 from .maps import FloatArray, Predictor, resize
-from .networks import hub_folder, required
+from .networks import required
 
 NAME = "clipseg"
 """Entry of the weights' manifest."""
-REPOSITORY = "CIDAS/clipseg-rd64-refined"
 SURE = 0.5
 """Probability from which on a find counts as certain; the best find of a picture is scaled up to 1 from here on."""
 
@@ -55,11 +55,7 @@ def parse_prompts(text: str) -> dict[str, float]:
     return found
 
 
-def load(
-    prompts: Mapping[str, float] | str,
-    folder: Path | None = None,
-    repository: str = REPOSITORY,
-) -> Predictor:
+def load(prompts: Mapping[str, float] | str, folder: Path | None = None) -> Predictor:
     """CLIPSeg, asked for some texts.
 
     A prompt's map is the probability that a pixel belongs to it. Each is multiplied by its weight over the largest
@@ -70,10 +66,9 @@ def load(
 
     Args:
         prompts: texts and their weights above 0, or one text for `parse_prompts`.
-        folder: a folder with the published files (`config.json`, `model.safetensors`, the tokenizer's and the
-            preprocessor's), by itself or below it as ``clipseg``, or a folder with the layout of the hub's cache;
-            without one, the environment's, then the hub's own cache.
-        repository: the hub's name of the weights.
+        folder: of the weights, with the published files (`config.json`, `model.safetensors`, those of the tokenizer and
+            the preprocessor) in it, in a sub-folder ``clipseg`` or in the layout of the hub's cache; by default the
+            environment's or the user's, then the hub's own cache. No server is asked.
 
     Returns:
         The predictor: [3, H, W] in [0, 1] -> [H, W] in [0, 1].
@@ -86,7 +81,7 @@ def load(
     asked = parse_prompts(prompts) if isinstance(prompts, str) else dict(prompts)
     if not asked or not all(text.strip() and 0 < weight < math.inf for text, weight in asked.items()):
         raise ConfigError(f"prompt: expected texts with weights above 0, found {asked}")
-    processor, model = _pretrained(repository, folder)
+    processor, model = _pretrained(folder)
     with torch.inference_mode():
         embeddings = [_embedded(text, processor, model) for text in asked]
     shares = [weight / max(asked.values()) for weight in asked.values()]
@@ -124,9 +119,9 @@ def _probabilities(model: Any, pixels: Tensor, embeddings: list[Tensor]) -> list
     return [values.reshape(values.shape[-2:]).sigmoid() for values in logits]
 
 
-def _pretrained(repository: str, folder: Path | None) -> tuple[Any, Any]:
+def _pretrained(folder: Path | None) -> tuple[Any, Any]:
     transformers = required("transformers")
-    place = hub_folder(NAME, repository, "config.json", folder)
+    place = next(file.parent for file in files_of(NAME, folder) if file.name == "config.json")
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet(transformers.utils.logging):
@@ -137,8 +132,7 @@ def _pretrained(repository: str, folder: Path | None) -> tuple[Any, Any]:
             )
     except Exception as error:  # transformers names no common class for what absent or damaged files make it raise
         raise WeightsError(
-            f"{place}: expected the files of {repository}, found them absent or damaged; "
-            f"run: imagegs weights fetch {NAME}"
+            f"{place}: expected the files of CLIPSeg, found others or damaged ones; run: imagegs weights verify {NAME}"
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:

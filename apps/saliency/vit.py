@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagegs import ConfigError, WeightsError
-from imagegs.pretrained import load_state_dict
+from imagegs.pretrained import file_of, load_state_dict
 
 from .maps import FloatArray, Predictor, resize, stretch
-from .networks import fill, hub_folder, required, resized_bytes, unwrapped
+from .networks import fill, required, resized_bytes, unwrapped
 
 Method = Literal["attention", "features"]
 DEFAULT = "vit_small_patch16_224.dino"
@@ -64,9 +64,8 @@ def load(
             ``vit_small_patch16_224.dino``, ``vit_small_patch14_reg4_dinov2.lvd142m``,
             ``vit_small_patch16_dinov3.lvd1689m`` and their larger relatives.
         method: ``attention`` of the class token, or the cut of a graph of ``features``.
-        folder: of the weights: with ``model.safetensors`` in it, in a folder called as the model, or with the layout
-            of the hub's cache; without one, the environment's or the user's, then the hub's own cache.
-        weights: a file of the weights in place of both, with timm's or the authors' names.
+        folder: of the weights; by default the environment's or the user's, then the hub's own cache.
+        weights: a file of the weights instead, with timm's or the authors' names.
         side: pixels of the long side at most; the aspect ratio stays.
 
     Returns:
@@ -78,11 +77,7 @@ def load(
         WeightsError: the weights are absent, damaged or of another network; it says which tensors.
     """
     model = create(name)
-    if weights is None:
-        repository = str(_settings(model).get("hf_hub_id") or f"timm/{name}")
-        path = hub_folder(repository.partition("/")[2], repository, FILE, folder) / FILE
-    else:
-        path = Path(weights)
+    path = file_of(name, FILE, folder) if weights is None else Path(weights)
     fill(model, _renamed(load_state_dict(path), model, path), str(path))
     return predictor(model, method, side)
 
