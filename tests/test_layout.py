@@ -21,6 +21,7 @@ PACKAGE = ROOT / "imagegs"
 ORDER = (
     ("errors",),
     ("files", "gaussians", "goals"),
+    ("pretrained",),
     ("guidance",),
     ("profiles",),
     ("rasters",),
@@ -42,7 +43,12 @@ ORDER = (
     ("__main__",),
 )
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
-MAY_NAME_TORCH = {"imagegs.kernels.reference", "imagegs.metrics", "imagegs.converters.checkpoints"}
+MAY_NAME_TORCH = {
+    "imagegs.converters.checkpoints",
+    "imagegs.kernels.reference",
+    "imagegs.metrics",
+    "imagegs.pretrained.reading",
+}
 
 
 def module_name(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 
 from ..errors import ImageGSError, ImageGSWarning
-from . import compare, convert, decode, demo, encode, info, plot
+from . import compare, convert, decode, demo, encode, info, plot, weights
 from .help import GroupedCommand
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 for command in (encode, decode, info, convert, compare, plot, demo):
     app.command(command.__name__.rpartition(".")[2], cls=GroupedCommand)(command.run)
+app.add_typer(weights.app, name="weights")
 
 
 def _print_version(wanted: bool) -> None:
