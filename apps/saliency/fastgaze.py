@@ -12,8 +12,8 @@ to 255 less the usual means of ImageNet.
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagegs import WeightsError
-from imagegs.pretrained import file_of
+from imagegs.pretrained import file_of, load_state_dict
 
 from .maps import FloatArray, Predictor, resize, stretch
 from .networks import resized_bytes
@@ -40,6 +40,8 @@ STEP = 16
 """Sides are multiples of it, pixels: the network halves four times."""
 BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
 LARGEST_WINDOW = 255
+BLUR_WINDOW, BLUR_SIGMA = 19, 3.0
+"""Of the last layer, where the file holds arrays alone; pixels of the output."""
 SHARPNESS = 2.0
 """Exponent of the density: what is likely stands out more."""
 
@@ -154,24 +156,25 @@ def _center_prior(height: int, width: int) -> Any:
 
 
 def _npz_layers(path: Path) -> tuple[Layer, ...]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            rows = json.loads(str(archive["layers_json"]))
-            return tuple(_npz_layer(archive, place, row) for place, row in enumerate(rows))
-    except Exception as error:  # NumPy and zipfile name no common class for what damaged files make them raise
-        raise WeightsError(f"{path}: expected the arrays of FastGaze without pickles, found other contents") from error
+    """Layers from arrays named by their place: ``0.w``, ``0.b``, ``14.alpha``; a place without arrays is a halving."""
+    arrays = load_state_dict(path)
+    places = {int(name[:-2]) for name in arrays if re.fullmatch(r"[0-9]{1,3}\.w", name)}
+    count = max(places, default=-1) + 1
+    if count >= 2 * len(places):
+        raise WeightsError(f"{path}: expected arrays 0.w, 0.b and so on, found {len(places)} of {count} places")
+    layers = [
+        _npz_layer(arrays, place, path) if place in places else Layer("maxpool", size=2) for place in range(count)
+    ]
+    return (*layers, Layer("gaussian", size=BLUR_WINDOW, sigma=BLUR_SIGMA))
 
 
-def _npz_layer(archive: Any, place: int, row: dict[str, Any]) -> Layer:
-    if row["type"] == "conv":
-        slope = float(archive[f"{place}.alpha"]) if row["act"] == "prelu" else 0.0
-        weight, bias = (torch.from_numpy(archive[f"{place}.{part}"].astype(np.float32)) for part in "wb")
-        return Layer("conv", weight, bias, slope, size=int(row["k"]))
-    if row["type"] == "gaussian":
-        return Layer("gaussian", size=int(row["k"]), sigma=float(row["sigma"]))
-    if row["type"] == "maxpool":
-        return Layer("maxpool", size=int(row["k"]))
-    raise ValueError(row["type"])
+def _npz_layer(arrays: dict[str, Any], place: int, path: Path) -> Layer:
+    weight, bias, slope = (arrays.get(f"{place}.{part}") for part in ("w", "b", "alpha"))
+    if weight is None or bias is None or weight.ndim != 4 or (slope is not None and slope.numel() != 1):
+        raise WeightsError(
+            f"{path}: expected {place}.w with 4 dimensions, {place}.b and at most one slope, found others"
+        )
+    return Layer("conv", weight.float(), bias.float(), 0.0 if slope is None else float(slope), size=weight.shape[-1])
 
 
 def _vxm_layers(path: Path) -> tuple[Layer, ...]:
