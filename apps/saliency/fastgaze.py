@@ -172,7 +172,7 @@ def _npz_layer(arrays: dict[str, Any], place: int, path: Path) -> Layer:
     weight, bias, slope = (arrays.get(f"{place}.{part}") for part in ("w", "b", "alpha"))
     if weight is None or bias is None or weight.ndim != 4 or (slope is not None and slope.numel() != 1):
         raise WeightsError(
-            f"{path}: expected {place}.w with 4 dimensions, {place}.b and at most one slope, found others"
+            f"{path}: expected {place}.w with 4 dimensions, {place}.b and one slope at most, found others"
         )
     return Layer("conv", weight.float(), bias.float(), 0.0 if slope is None else float(slope), size=weight.shape[-1])
 
