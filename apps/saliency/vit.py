@@ -69,7 +69,7 @@ def load(
         side: pixels of the long side at most; the aspect ratio stays.
 
     Returns:
-        The predictor: [3, H, W] in [0, 1] -> [H, W] in [0, 1].
+        The predictor: [3, H, W] in [0, 1] -> [H, W] in [0, 1]; for one thread at a time.
 
     Raises:
         ConfigError: the name, the method or the side is not known.
