@@ -46,8 +46,8 @@ PER_OCTAVE = -0.6
 """Decibels that twice the quantiser's steps cost, before there are two codes to tell."""
 PILOT_LAG, REFIT_GAIN = 0.6, 0.15
 """Decibels by which a pilot is behind the fit; by which a fit gains more in its last third than a pilot."""
-LEAST_SHARE, AIM_SHARE = 0.97, 0.992
-"""A target in bytes is met from this share on; what the search aims at."""
+LEAST_SHARE, NEAR_SHARE, AIM_SHARE = 0.97, 0.99, 0.995
+"""A target in bytes is met from this share on; the search tries for the second, and aims at the third."""
 WIDEST, AIM = 0.1, 0.03
 """A target in decibels is met up to so much above it; what the search aims at."""
 FACTORS = (0.12, 4.0)
@@ -274,7 +274,7 @@ def _reach_bytes(fits: _Fits, goal: Goal) -> Reached:
     if payload < 8:
         least = f"at least {empty + 8:,} bytes for this picture and its metadata"
         raise ConfigError(f"{goal.name}: expected {least}, found {goal.text}")
-    window = _Window(LEAST_SHARE * wanted, wanted, AIM_SHARE * wanted)
+    window = _Window(NEAR_SHARE * wanted, wanted, AIM_SHARE * wanted)
     count = min(max(1, int(payload / (BITS_PER_NUMBER * _numbers(job) / 8))), most)
     again = True
     best: Coded | None = None
@@ -300,7 +300,7 @@ def _reach_bytes(fits: _Fits, goal: Goal) -> Reached:
         smallest = min(len(coded.data) for coded in codes)
         raise ConfigError(f"{goal.name}: expected at least {smallest:,} bytes for this picture, found {goal.text}")
     used = len(best.data)
-    if used in window:
+    if used >= LEAST_SHARE * wanted:
         return Reached(fitted, best)
     why = "more would change nothing" if len(fitted.gaussians) >= most else "no steps of the quantiser come nearer"
     return Reached(fitted, best, (f"{goal.name}: {wanted:,} bytes allowed, {used:,} used; {why}",))
@@ -323,12 +323,18 @@ def _keeper(job: Job, payload: int, empty: int, factor: float, again: bool) -> C
 
 
 def _measure(job: Job, gaussians: Gaussians2D, kind: Literal["psnr", "ssim", "squared_error"]) -> float:
-    """How near Gaussians come to the picture, as a decoder writes it: PSNR in dB; 1 - SSIM in dB; a sum."""
+    """How near Gaussians come to the picture, as a decoder writes it: PSNR in dB; 1 - SSIM in dB; a sum.
+
+    The sum is weighted as the fit's loss is.
+    """
     found: FloatArray = shown(Picture(render(gaussians), job.picture.info))
     if kind == "ssim":
         return _ssim_decibels(ssim(found, job.picture.pixels))
     error = np.square(found - job.picture.pixels, dtype=np.float64)
-    return float(error.sum()) if kind == "squared_error" else min(to_psnr(float(error.mean())), 200.0)
+    if kind == "squared_error":
+        weights = job.guidance.loss
+        return float(error.sum() if weights is None else (error * weights).sum())
+    return min(to_psnr(float(error.mean())), 200.0)
 
 
 def _ssim_decibels(value: float) -> float:

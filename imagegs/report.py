@@ -24,8 +24,11 @@ from .gaussians import FloatArray
 from .image import Plane
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .encoding import Encoded
 
+BASE = "page.html.j2"
 PAGE = "index.html"
 DATA = "report.json"
 
@@ -65,14 +68,12 @@ def write_report(folder: str | Path, encoded: Encoded, figures: Mapping[str, Any
 
 def render_page(encoded: Encoded, figures: Mapping[str, Any], command: str) -> str:
     """The page of ``write_report``, as text."""
-    from . import __version__
-
     info, history = encoded.picture.info, figures["history"]
     ellipses = plots.draw_ellipses(encoded.gaussians, channels=plots.color_channels(info))
     curve = plots.figure_bytes(plots.draw_curve(history), ".svg", transparent=True) if history else b""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("imagegs").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return fill_page(
+        "imagegs",
+        "report.html.j2",
         title=Path(encoded.picture.source).name or "picture",
         subtitle=f"{figures['width']} × {figures['height']} pixels, {figures['channels']} channels, "
         f"as {figures['gaussians']:,} Gaussians in {figures['bytes']:,} bytes",
@@ -83,15 +84,44 @@ def render_page(encoded: Encoded, figures: Mapping[str, Any], command: str) -> s
         ],
         notes=[*encoded.picture.notes, *encoded.notes],
         pictures=[_picture(encoded, *part) for part in zip(info.planes, info.slices, strict=True)],
-        ellipses=_data_uri(plots.figure_bytes(ellipses, ".png"), "image/png"),
+        ellipses=figure_uri(ellipses),
         count=f"{figures['gaussians']:,}",
         curve=_data_uri(curve, "image/svg+xml") if curve else "",
         figures=rows(figures),
         bits=_bits(figures["attribute_bits_per_gaussian"]),
         settings=[(name.replace("_", " "), _setting(value)) for name, value in figures["settings"].items()],
         command=command,
-        version=__version__,
     )
+
+
+def fill_page(package: str, template: str, **values: Any) -> str:
+    """A page from a template in a package, which extends ``page.html.j2``: its style, its sliders and its foot.
+
+    Args:
+        package: where the template lies.
+        template: its file's name.
+        **values: what the template names, ``title`` among them.
+    """
+    from . import __version__
+
+    def read(name: str) -> str:
+        home = "imagegs" if name == BASE else package
+        return files(home).joinpath(name).read_text(encoding="utf-8")
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def picture_uri(pixels: FloatArray, scale: float = 1.0) -> str:
+    """A picture [C, H, W] with one or three channels, cut to [0, 1], as a data URI of 8 bits; ``scale`` shrinks it."""
+    return _png(_bytes_of(np.clip(pixels, 0, 1)), scale)
+
+
+def figure_uri(figure: Figure) -> str:
+    """A figure as a data URI."""
+    return _data_uri(plots.figure_bytes(figure, ".png"), "image/png")
 
 
 def _picture(encoded: Encoded, plane: Plane, where: slice) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from imagegs import ConfigError, Picture, ShapeError
+from imagegs.files import atomic_write
 
 FloatArray = npt.NDArray[np.float32]
 Predictor = Callable[[FloatArray], FloatArray]
@@ -78,3 +81,17 @@ def combine(maps: Sequence[FloatArray], how: Combination = "max", shares: Sequen
         found = (stack**column).prod(axis=0)
     most = float(found.max())
     return np.asarray(found / most if most > 1 else found, dtype=np.float32)
+
+
+def write(path: Path, importance: FloatArray) -> None:
+    """A map [H, W] in [0, 1] as a grey picture of 8 bits, or as floats in an ``.npy`` file.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    if path.suffix.lower() == ".npy":
+        np.save(buffer, np.asarray(importance, np.float32))
+    else:
+        Image.fromarray(np.rint(255 * np.clip(importance, 0, 1)).astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    atomic_write(path, buffer.getvalue())

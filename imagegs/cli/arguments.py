@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +132,18 @@ def check_one(what: str, names: list[str]) -> None:
     """
     if len(names) > 1:
         raise typer.BadParameter(f"{what}: expected one, found {' and '.join(f'--{name}' for name in names)}")
+
+
+def check_each(option: str, values: Sequence[str] | None, choices: Sequence[str]) -> tuple[str, ...]:
+    """The values of an option that may be given more than once.
+
+    Raises:
+        typer.BadParameter: one is not among the choices.
+    """
+    for value in values or ():
+        if value not in choices:
+            raise typer.BadParameter(f"expected one of {', '.join(choices)}, found {value!r}", param_hint=f"'{option}'")
+    return tuple(values or ())
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -168,23 +168,24 @@ def perform(context: typer.Context, source: Any, output: Path, given: Mapping[st
     Raises:
         ImageGSError: see ``encode``.
     """
-    from ..codec.quantization import BitWidths
     from ..encoding import encode
 
-    widths = {name: given[f"{name}_bits"] for name in ("position", "scale", "rotation", "color")}
-    widths = arguments.given(**widths)
     kept = _checkpoint(output, given)
     with arguments.resumable(context), console.fit_progress(quiet=given["quiet"]) as on_step:
-        return encode(
-            source,
-            bits=BitWidths(**widths) if widths else None,
-            block_shift=arguments.parse_block_size(given["block_size"]),
-            checkpoint=kept,
-            on_step=on_step,
-            **{name: given[name] for name in ("levels", "seed", "device", "threads", "resume")},
-            **arguments.given(**{name: given[name] for name in (*TARGETS, *PACES, *SETTINGS)}),
-            **maps,
-        )
+        return encode(source, checkpoint=kept, resume=given["resume"], on_step=on_step, **maps, **keywords(given))
+
+
+def keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as ``imagegs.encode`` takes them."""
+    from ..codec.quantization import BitWidths
+
+    widths = arguments.given(**{name: given[f"{name}_bits"] for name in ("position", "scale", "rotation", "color")})
+    return {
+        "bits": BitWidths(**widths) if widths else None,
+        "block_shift": arguments.parse_block_size(given["block_size"]),
+        **{name: given[name] for name in ("levels", "seed", "device", "threads")},
+        **arguments.given(**{name: given[name] for name in (*TARGETS, *PACES, *SETTINGS)}),
+    }
 
 
 def drop_checkpoint(output: Path, given: Mapping[str, Any]) -> None:

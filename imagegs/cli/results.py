@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -49,22 +50,55 @@ def deliver(encoded: Encoded, output: Path, command: str, report: Path | None, *
         quiet: print nothing but JSON.
         as_json: print JSON instead of a table.
     """
-    from ..figures import measure, rows
-    from ..files import atomic_write
-
-    atomic_write(output, encoded.data)
-    figures = measure(encoded)
+    figures = write(encoded, output)
     page = None
     if report is not None:
         from ..report import write_report
 
         page = write_report(report, encoded, figures, command)
+    present(encoded, output, command, figures, page, quiet=quiet, as_json=as_json)
+
+
+def write(encoded: Encoded, output: Path) -> dict[str, Any]:
+    """Write the file; its figures, see ``figures.measure``."""
+    from ..figures import measure
+    from ..files import atomic_write
+
+    atomic_write(output, encoded.data)
+    return measure(encoded)
+
+
+def present(
+    encoded: Encoded,
+    output: Path,
+    command: str,
+    figures: Mapping[str, Any],
+    page: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    more: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Print what an encoding came to.
+
+    Args:
+        encoded: the encoding.
+        output: its file.
+        command: the command to reproduce it.
+        figures: of ``write``; others beside them go into the JSON.
+        page: of the report, or None.
+        quiet: print nothing but JSON.
+        as_json: print JSON instead of a table.
+        more: further rows of the table.
+    """
+    from ..figures import rows
+
     if as_json:
-        console.print_json({"file": str(output), "report": page and str(page), "command": command} | figures)
+        console.print_json({"file": str(output), "report": page and str(page), "command": command, **figures})
         return
     if quiet:
         return
     console.print_notes([*encoded.picture.notes, *encoded.notes])
-    console.print_table([("file", str(output)), *rows(figures)])
+    console.print_table([("file", str(output)), *rows(figures), *more])
     if page is not None:
         typer.echo(f"report: {page}")
