@@ -1,9 +1,7 @@
 """Two models of what stands out, without training: what contours surround, and what is rare within the picture.
 
-Both look at the Lab colours of a small picture and give [h, w], none negative, not blurred and of no particular scale; a
-picture of one colour gives 0 everywhere. They led the classical models where many were compared on fixations: Borji,
-Sihite and Itti, "Quantitative analysis of human-model agreement in visual saliency modeling", 2013, and the MIT
-benchmark of Bylinskii et al., arXiv 1604.03605.
+Both look at the Lab colours of a small picture and give [h, w], none negative, not blurred and of no particular scale;
+a picture of one colour gives 0 everywhere.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ BANDWIDTH = 0.55
 SPREAD = np.radians(37.5)
 """Standard deviation of a filter over its orientation."""
 VISIBLE = 1.0
-"""Difference in Lab that is just seen; colours that vary less are not made to matter as much as others."""
+"""Difference in Lab that is just seen; what varies by less is taken as one colour."""
 
 _TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.119192, 0.9503041]]
@@ -49,11 +47,11 @@ def to_lab(rgb: FloatArray) -> FloatArray:
 def surroundedness(lab: FloatArray) -> FloatArray:
     """Boolean map saliency: how often a pixel lies in a region that does not reach the edge of the picture.
 
-    Each channel is cut at evenly spaced thresholds into what is above and what is below; the regions of both that touch no
-    side of the picture count, dilated and each map scaled to length 1, so that small regions count more per pixel.
+    Each channel is cut at evenly spaced thresholds into what is above and what is below. The regions of both that touch
+    no side of the picture count, dilated and each map scaled to length 1, so that small regions count more per pixel.
 
-    Source: Zhang and Sclaroff, "Exploiting surroundedness for saliency detection: a Boolean map approach", TPAMI 2016.
-    A median takes the place of their opening; channels are not whitened, which they found optional.
+    Source: Zhang and Sclaroff, "Exploiting Surroundedness for Saliency Detection: A Boolean Map Approach", TPAMI 2016.
+    Here a median takes the place of their opening and the channels are not whitened.
 
     Args:
         lab: [3, H, W].
@@ -81,29 +79,29 @@ def surroundedness(lab: FloatArray) -> FloatArray:
 def rarity(lab: FloatArray) -> FloatArray:
     """Adaptive whitening saliency: how far a pixel's structure lies from what is usual in this picture.
 
-    The colours are decorrelated and brought to unit variance; each of the three goes through log-Gabor filters of several
-    orientations and scales; of each orientation the amplitudes at all scales are decorrelated likewise. Their squared
-    length, a measure of improbability (Hotelling's T²), is summed over colours and orientations.
+    The colours are decorrelated and brought to unit variance. Each of the three goes through log-Gabor filters of
+    several orientations and scales, and of each orientation the amplitudes at all scales are decorrelated likewise.
+    Their squared length, a measure of improbability (Hotelling's T²), is summed over colours and orientations.
 
     Source: García-Díaz, Fdez-Vidal, Pardo and Dosil, "Saliency from hierarchical adaptation through decorrelation and
-    variance normalization", Image and Vision Computing 2012. Fewer scales, for smaller pictures; ``VISIBLE`` keeps
-    the noise of nearly grey pictures from counting as a colour.
+    variance normalization", Image and Vision Computing 2012. Fewer scales, for smaller pictures; and a colour
+    whose range is below ``VISIBLE`` is left out, lest the noise of a grey picture count as much as its lightness.
 
     Args:
         lab: [3, H, W].
     """
     height, width = lab.shape[1:]
     found = np.zeros((height, width), np.float32)
-    if np.ptp(lab, axis=(1, 2)).max() < VISIBLE:
-        return found
+    planes = _decorrelated(lab)
+    colors = _whitened(planes[np.ptp(planes, axis=(1, 2)) >= VISIBLE])
     margin = int(WAVELENGTH * 2 ** (SCALES - 2))
     rows, columns = (next_fast_len(side + 2 * margin) for side in (height, width))
     around = ((0, 0), (margin, rows - height - margin), (margin, columns - width - margin))
-    spectra = fft2(np.pad(_whitened(lab, VISIBLE**2), around, mode="symmetric"))
+    spectra = fft2(np.pad(colors, around, mode="symmetric"))
     for bank in _log_gabor(rows, columns):
         for spectrum in spectra:
             amplitudes = np.abs(ifft2(spectrum * bank))[:, margin : margin + height, margin : margin + width]
-            found += np.square(_whitened(amplitudes, 0)).sum(axis=0)
+            found += np.square(_whitened(_decorrelated(amplitudes))).sum(axis=0)
     return found
 
 
@@ -114,18 +112,22 @@ def _inner(regions: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     inner[0] = False
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         inner[side] = False
-    return inner[labels]
+    found: npt.NDArray[np.bool_] = inner[labels]
+    return found
 
 
-def _whitened(values: npt.NDArray[np.floating], floor: float) -> FloatArray:
-    """Planes [C, H, W], decorrelated and divided by the square root of their variance plus a floor."""
-    centered = values - values.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    flat = centered.reshape(len(values), -1)
+def _decorrelated(values: npt.NDArray[np.floating]) -> FloatArray:
+    """Planes [C, H, W] turned to their principal axes, of mean 0; those that say nothing new are left out."""
+    flat = (values - values.mean(axis=(1, 2), keepdims=True, dtype=np.float64)).reshape(len(values), -1)
     variances, directions = np.linalg.eigh(flat @ flat.T / flat.shape[1])
     # what is left of planes that depend on each other is rounding, which must not be blown up
-    kept = variances > max(1e-8 * variances[-1], 1e-12)
-    scaled = directions[:, kept] / np.sqrt(variances[kept] + floor)
-    return (scaled.T @ flat).reshape(-1, *values.shape[1:]).astype(np.float32)
+    kept = directions[:, variances > max(1e-8 * variances[-1], 1e-12)]
+    return np.asarray((kept.T @ flat).reshape(-1, *values.shape[1:]), dtype=np.float32)
+
+
+def _whitened(planes: FloatArray) -> FloatArray:
+    """Planes [C, H, W], decorrelated before, each of variance 1."""
+    return np.asarray(planes / planes.std(axis=(1, 2), keepdims=True))
 
 
 def _log_gabor(rows: int, columns: int) -> FloatArray:
@@ -138,4 +140,4 @@ def _log_gabor(rows: int, columns: int) -> FloatArray:
     radial[:, 0, 0] = 0
     turned = angle - np.pi * np.arange(ORIENTATIONS)[:, None, None] / ORIENTATIONS
     angular = np.exp(-0.5 * (np.arctan2(np.sin(turned), np.cos(turned)) / SPREAD) ** 2)
-    return (angular[:, None] * radial).astype(np.float32)
+    return np.asarray(angular[:, None] * radial, dtype=np.float32)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,10 @@ class Table:
 
     rows: tuple[Row, ...]
     mean: Row
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rows and the mean as plain data."""
+        return {"mean": asdict(self.mean), "pictures": [asdict(row) for row in self.rows]}
 
 
 def auc_judd(saliency: FloatArray, points: Mask) -> float:
@@ -249,10 +253,9 @@ def _chance_of_more(positives: npt.NDArray[np.float64], negatives: npt.NDArray[n
 
 
 def _standardized(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    centered = values - values.mean()
     if values.min() == values.max():
         return np.zeros_like(values)
-    return centered / np.sqrt(np.mean(centered**2))
+    return np.asarray((values - values.mean()) / values.std())
 
 
 def _distribution(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
