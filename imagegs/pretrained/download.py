@@ -124,13 +124,15 @@ def _download(url: str, target: Path, report: Callable[[int, int | None], None])
             )
             return
         except Exception as error:  # gdown lets errors of its parsing and of the connection through beside its own
-            left = partials(base, target.name)
-            if "byte range" in str(error) and not last:
-                # the server cannot go on in the middle, or has another file by now
-                for path in left:
+            # a server may be unable to go on in the middle, or have another file by now
+            anew = "byte range" in str(error) and not last
+            kept = 0
+            for path in partials(base, target.name):
+                kept += path.stat().st_size
+                if anew or path.stat().st_size == 0:
                     path.unlink()
+            if anew:
                 continue
-            kept = sum(path.stat().st_size for path in left)
             rest = f"; {kept:,} bytes are kept, the same command goes on from there" if kept else ""
             raise WeightsError(f"{url}: cannot be downloaded to {target}: {_failure(error)}{rest}") from error
 
@@ -175,8 +177,13 @@ def _fetch_from_hub(hub: str, file: str, cache: Path | None, report: Progress, a
     try:
         return Path(client.hf_hub_download(hub, file, cache_dir=cache, force_download=again, tqdm_class=bar))
     except Exception as error:  # its own errors, those of the connection and those of the disk have no common base
-        response = getattr(error, "response", None)
-        why = _first_line(error) if response is None else f"the hub answers {response.status_code}"
+        response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        if response is not None:
+            why = f"the hub answers {response.status_code}"
+        elif isinstance(error, client.errors.LocalEntryNotFoundError):
+            why = "the hub cannot be reached, or HF_HUB_OFFLINE is set"
+        else:
+            why = _first_line(error)
         raise WeightsError(f"{hub}: {file} cannot be downloaded: {why}") from error
 
 

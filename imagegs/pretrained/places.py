@@ -77,7 +77,8 @@ def state(name: str, folder: Path | None = None) -> State:
     paths = [found(entry, part, folder) for part in entry.files]
     if all(path is not None and _has_its_size(path, part) for path, part in zip(paths, entry.files, strict=True)):
         return "present"
-    begun = any(paths) or any(partials(weights_folder(folder), part.name) for part in entry.files)
+    left = [path for part in entry.files for path in partials(weights_folder(folder), part.name)]
+    begun = any(paths) or any(path.stat().st_size for path in left)
     return "partial" if begun else "absent"
 
 

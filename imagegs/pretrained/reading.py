@@ -15,6 +15,7 @@ from ..errors import DeviceError, WeightsError
 
 _LOADABLE = (".pth", ".pt", ".bin", ".npz", ".safetensors")
 _REFUSAL = "expected tensors and plain values alone, found {}, which could run code; nothing of it was run"
+_DAMAGED = "expected a file of weights, found a damaged one or another kind"
 # Arrays of an archive may be deflated; what they claim to inflate to is bounded by this many times the file's size.
 _INFLATION = 100
 _ALWAYS_ALLOWED = 1 << 24
@@ -46,10 +47,10 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     except (WeightsError, DeviceError):
         raise
     except pickle.UnpicklingError as error:
-        name = re.search(r"GLOBAL ([\w.]+)", str(error))
+        name = re.search(r"GLOBAL (\w[\w.]*\w)", str(error))
         raise WeightsError(f"{path}: {_REFUSAL.format(name[1] if name else 'other objects')}") from error
     except Exception as error:  # what damaged files make these libraries raise has no common base
-        raise WeightsError(f"{path}: expected a file of weights, found a damaged one or another kind") from error
+        raise WeightsError(f"{path}: {_DAMAGED}") from error
     if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
         raise WeightsError(f"{path}: expected a dictionary of tensors by name, found {type(loaded).__name__}")
     return dict(loaded)
@@ -140,4 +141,8 @@ def _read_torch(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise WeightsError(f"{path}: expected a checkpoint as torch writes it, found a compressed archive")
+    else:
+        with open(path, "rb") as file:
+            if file.read(1) != pickle.PROTO:  # torch would take any bytes for the commands of an old pickle
+                raise WeightsError(f"{path}: {_DAMAGED}")
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
