@@ -42,9 +42,9 @@ def fail(monkeypatch, capsys, *arguments: Any, status: int = 1) -> tuple[str, st
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.delenv(pretrained.ENVIRONMENT, raising=False)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "weights"
 
 

@@ -173,7 +173,7 @@ def _progress(*, quiet: bool) -> Iterator[Progress]:
 
         def show(file: str, done: int, total: int | None) -> None:
             if file not in tasks:
-                tasks[file] = bar.add_task(file)
+                tasks[file] = bar.add_task(file, total=total)
             bar.update(tasks[file], completed=done, total=total)
 
         yield show

@@ -50,13 +50,15 @@ def fetch(name: str, folder: Path | None = None, *, progress: Progress | None = 
     fetched = []
     for part in entry.files:
         path = found(entry, part, folder)
-        if path is None or check(entry, part, path).problem:
+        problem = "" if path is None else check(entry, part, path).problem
+        if path is None or problem:
             if entry.hub is None:
                 path = _fetch_file(part, base, report)
+            elif path is None or "snapshots" in path.parts:
+                cache = base if is_chosen(folder) else None
+                path = _fetch_from_hub(entry.hub, part.name, cache, report, again=path is not None)
             else:
-                path = _fetch_from_hub(
-                    entry.hub, part.name, base if is_chosen(folder) else None, report, path is not None
-                )
+                raise WeightsError(f"{path}: {problem}; remove it, it hides what the hub's client downloads")
         fetched.append(path)
     return fetched
 
@@ -171,7 +173,7 @@ def _check_download(part: File, temporary: Path) -> None:
         raise WeightsError(f"{part.url}: the download is refused: {problem}")
 
 
-def _fetch_from_hub(hub: str, file: str, cache: Path | None, report: Progress, again: bool) -> Path:
+def _fetch_from_hub(hub: str, file: str, cache: Path | None, report: Progress, *, again: bool) -> Path:
     client = required("huggingface_hub")
     bar = _reporting_bar(lambda done, total: report(file, done, total))
     try:
@@ -180,7 +182,7 @@ def _fetch_from_hub(hub: str, file: str, cache: Path | None, report: Progress, a
         response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
         if response is not None:
             why = f"the hub answers {response.status_code}"
-        elif isinstance(error, client.errors.LocalEntryNotFoundError):
+        elif isinstance(error, required("huggingface_hub.errors").LocalEntryNotFoundError):
             why = "the hub cannot be reached, or HF_HUB_OFFLINE is set"
         else:
             why = _first_line(error)
