@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from imagegs import ConfigError, WeightsError
-from imagegs.pretrained import files_of
+from imagegs.pretrained import file_of
 
 from .maps import FloatArray, Predictor, resize
 from .networks import required
@@ -121,23 +121,37 @@ def _probabilities(model: Any, pixels: Tensor, embeddings: list[Tensor]) -> list
 
 def _pretrained(folder: Path | None) -> tuple[Any, Any]:
     transformers = required("transformers")
-    place = next(file.parent for file in files_of(NAME, folder) if file.name == "config.json")
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    place = file_of(NAME, "config.json", folder).parent
+    file_of(NAME, "model.safetensors", folder)
     try:
         with _quiet(transformers.utils.logging):
-            processor = transformers.CLIPSegProcessor.from_pretrained(place, **options)
+            # classes are named here, since settings that older versions saved name theirs in other ways
+            processor = transformers.CLIPSegProcessor(
+                transformers.ViTImageProcessor.from_pretrained(place, local_files_only=True),
+                transformers.CLIPTokenizer.from_pretrained(place, local_files_only=True),
+            )
             # pickles are never read
             model, report = transformers.CLIPSegForImageSegmentation.from_pretrained(
-                place, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **options
+                place, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # transformers names no common class for what absent or damaged files make it raise
         raise WeightsError(
             f"{place}: expected the files of CLIPSeg, found others or damaged ones; run: imagegs weights verify {NAME}"
         ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise WeightsError(f"{place}: expected the weights of CLIPSeg, {len(missing)} missing: {missing[0]}")
+    _check(str(place), processor, model, sorted(report["missing_keys"]))
     return processor, model.eval().requires_grad_(False)
+
+
+def _check(where: str, processor: Any, model: Any, missing: list[str]) -> None:
+    """Refuse what transformers lets pass: weights that it would make up, and a tokenizer without its words."""
+    if missing:
+        raise WeightsError(f"{where}: expected the weights of CLIPSeg, {len(missing)} missing: {missing[0]}")
+    known, words = len(processor.tokenizer), model.config.text_config.vocab_size
+    if known != words:
+        raise WeightsError(f"{where}: expected a tokenizer of {words:,} tokens, found {known:,}")
+    broken = [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise WeightsError(f"{where}: expected finite numbers, {len(broken)} tensors hold others: {broken[0]}")
 
 
 @contextmanager
