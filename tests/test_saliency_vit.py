@@ -248,6 +248,9 @@ def test_wrong_options(tiny):
             vit.predictor(tiny, side=side)
     with pytest.raises(ConfigError, match="expected a vision transformer with a class token, found Linear"):
         vit.predictor(nn.Linear(2, 2))
+    # before the weights are looked for
+    with pytest.raises(ConfigError, match="vit method: expected"):
+        vit.load(method="colour")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

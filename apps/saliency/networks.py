@@ -35,21 +35,21 @@ def required(package: str) -> Any:
 
 
 def resized_bytes(
-    rgb: FloatArray, size: tuple[int, int], filter: Image.Resampling = Image.Resampling.BILINEAR
+    rgb: FloatArray, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BILINEAR
 ) -> npt.NDArray[np.uint8]:
     """A picture as networks saw it in training: 8 bits, resized by Pillow, whose filters average where it shrinks.
 
     Args:
         rgb: [3, H, W] in [0, 1].
         size: height and width wanted, pixels.
-        filter: how pixels are weighed.
+        resample: how pixels are weighed.
 
     Returns:
         [height, width, 3].
     """
     values = np.rint(np.clip(np.moveaxis(rgb, 0, -1), 0, 1) * np.float32(255)).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(values))
-    return np.asarray(image.resize((size[1], size[0]), filter))
+    return np.asarray(image.resize((size[1], size[0]), resample))
 
 
 def unwrapped(loaded: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:

@@ -38,7 +38,7 @@ Method = Literal["attention", "features"]
 DEFAULT = "vit_small_patch16_224.dino"
 FILE = "model.safetensors"
 SIDE = 640
-"""Pixels of a picture's long side at most, as the network sees it."""
+"""Pixels of a picture's long side at most, as the network sees it, before it is rounded to patches."""
 SMALLEST_SIDE = 224
 """Smaller pictures are enlarged to it: the transformers were trained at 224 pixels or more."""
 LARGEST_SIDE = 4096
@@ -76,6 +76,7 @@ def load(
         DeviceError: timm is not installed.
         WeightsError: the weights are absent, damaged or of another network; it says which tensors.
     """
+    _check_options(method, side)
     model = create(name)
     path = file_of(name, FILE, folder) if weights is None else Path(weights)
     fill(model, _renamed(load_state_dict(path), model, path), str(path))
@@ -114,10 +115,7 @@ def predictor(model: nn.Module, method: Method = "attention", side: int = SIDE) 
     Raises:
         ConfigError: the method is not known, the side is out of range or the model has no class token.
     """
-    if method not in get_args(Method):
-        raise ConfigError(f"vit method: expected one of {', '.join(get_args(Method))}, found {method!r}")
-    if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
-        raise ConfigError(f"vit side: expected {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, found {side}")
+    _check_options(method, side)
     _last_attention(model)
     model.eval().requires_grad_(False)
 
@@ -132,6 +130,13 @@ def predictor(model: nn.Module, method: Method = "attention", side: int = SIDE) 
         return stretch(resize(stretch(grid), (rgb.shape[1], rgb.shape[2])))
 
     return predict
+
+
+def _check_options(method: str, side: int) -> None:
+    if method not in get_args(Method):
+        raise ConfigError(f"vit method: expected one of {', '.join(get_args(Method))}, found {method!r}")
+    if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+        raise ConfigError(f"vit side: expected {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, found {side}")
 
 
 def look(model: nn.Module, pictures: Tensor) -> tuple[Tensor, Tensor]:
