@@ -192,3 +192,61 @@ def _plain_of(encoded: Encoded, given: Mapping[str, Any]) -> Encoded:
     options |= {"gaussians": len(encoded.gaussians)} if fixed else {"size": len(encoded.data)}
     with console.fit_progress(quiet=given["quiet"]) as on_step:
         return encode_plain(encoded.picture, on_step=on_step, **options)
+
+
+@app.command("eval", cls=GroupedCommand)
+@arguments.also(sources)
+def evaluate(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder with images/ and fixations/; see the README for the layout.")
+    ],
+    human: Annotated[
+        bool, typer.Option("--human", help="The fixations themselves as the map: what is possible.")
+    ] = False,
+    bpp: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Compress too, to so many bits per pixel: plain and by the map at the same bytes."),
+    ] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="With --bpp; again for more. By default 0.5 and 1.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EFFECT", help=f"With --bpp, leave out {', '.join(EFFECTS)}; again for more."),
+    ] = None,
+    effort: Annotated[int, typer.Option("-e", "--effort", min=1, max=9, help="With --bpp.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, picture by picture.")] = False,
+    **given: Any,
+) -> None:
+    """Score maps against human fixations, and what they are worth in files of the same size."""
+    left_out = arguments.check_each("--without", without, EFFECTS)
+    from . import evaluation
+    from .fixations import read_fixations, tabulate
+
+    asked = _sources_of(given)
+    samples = read_fixations(data)
+    maps = [sample.density for sample in samples] if human else evaluation.maps_of(asked, samples)
+    name = "human fixations" if human else ", ".join(asked.names)
+    table, beside = tabulate(maps, samples), evaluation.baseline(samples)
+    rows = []
+    if bpp is not None:
+        with console.counting("encode", len(samples) * (1 + len(strength or (0.5, 1.0))), quiet=json) as count:
+            rows = evaluation.compression_rows(
+                maps,
+                samples,
+                bpp=bpp,
+                strengths=strength or (0.5, 1.0),
+                without=left_out,
+                effort=effort,
+                on_row=lambda row: count(),
+            )
+    if json:
+        console.print_json(evaluation.to_dict(name, table, beside, rows))
+        return
+    typer.echo(f"Importance from {name}, against where people looked:")
+    header = ("picture", *evaluation.FIXATION_SCORES.values())
+    console.print_table(evaluation.fixation_rows(table, beside), header=header)
+    if rows:
+        typer.echo("Guided against plain files of the same size, PSNR in dB and MS-SSIM, by where people looked:")
+        header = ("strength", *evaluation.GAINS.values(), "bytes")
+        console.print_table(evaluation.gain_rows(rows), header=header)

@@ -45,6 +45,22 @@ def print_warnings(warnings: Sequence[str]) -> None:
 
 
 @contextmanager
+def counting(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on the error stream over ``total`` things; nothing where that is no terminal.
+
+    Yields:
+        To be called after each of them.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with progress.Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
 def fit_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on the error stream while a fit runs; nothing where that is no terminal.
 
