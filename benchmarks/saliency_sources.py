@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class Source:
 
     Attributes:
         name: as printed.
-        predictor: None where it is no model.
+        predictor: what is timed; None where it is no model, or one that takes as long as another here.
         scores: None where only the time means something.
         note: what must be known about it.
     """
@@ -64,7 +65,7 @@ def classical_sources(samples: list[Sample]) -> list[Source]:
     for name in ("surroundedness", "rarity"):
         predictors[name] = builtin.load([name])
         predictors[f"{name}, no centre"] = builtin.load([name], center=False)
-    return [Source(name, predictor, evaluate(predictor, samples)) for name, predictor in predictors.items()]
+    return [_scored(name, predictor, samples) for name, predictor in predictors.items()]
 
 
 def learned_sources(samples: list[Sample], folder: Path | None) -> list[Source]:
@@ -78,8 +79,7 @@ def learned_sources(samples: list[Sample], folder: Path | None) -> list[Source]:
     found = []
     for name, (load, load_random) in loads.items():
         try:
-            predictor = load()
-            found.append(Source(name, predictor, evaluate(predictor, samples)))
+            found.append(_scored(name, load(), samples))
         except (DeviceError, WeightsError) as error:
             print(f"{name}: {error}", flush=True)
             if load_random is not None and not isinstance(error, DeviceError):
@@ -116,7 +116,7 @@ def measured(sources: list[Source], repeats: int) -> list[dict[str, Any]]:
             ]
         if source.predictor is not None:
             row["times"] = {
-                f"{width} x {height}": timed(_call(source.predictor, generated(height, width)), repeats, 1)
+                f"{width} x {height}": _timed(source.predictor, generated(height, width), repeats)
                 for height, width in SIZES
             }
         print(source.name, {key: row[key] for key in row if key not in ("source", "pictures")}, flush=True)
@@ -129,7 +129,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for row in rows:
         cells = [_cell(row.get(key)) for key in SCORES]
-        cells += [_cell(time["median_ms"] / 1e3) for time in row.get("times", {}).values()] or ["", ""]
+        cells += [_cell(took["median_ms"] / 1e3) for took in row.get("times", {}).values()] or ["", ""]
         label = row["source"] + (f" ({row['note']})" if "note" in row else "")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -157,8 +157,15 @@ def _gaze_map(observers: tuple[Any, ...], sample: Sample) -> FloatArray:
     return stretch(smooth(points_of(observers, sample.density.shape).astype(np.float32), GAZE_BLUR))
 
 
-def _call(predictor: Predictor, picture: FloatArray) -> Callable[[], FloatArray]:
-    return lambda: predictor(picture)
+def _scored(name: str, predictor: Predictor, samples: list[Sample]) -> Source:
+    return Source(name, None if "no centre" in name else predictor, evaluate(predictor, samples))
+
+
+def _timed(predictor: Predictor, picture: FloatArray, repeats: int) -> dict[str, float]:
+    began = time.perf_counter()
+    predictor(picture)
+    slow = time.perf_counter() - began > 0.5
+    return timed(lambda: predictor(picture), 3 if slow else repeats, 0 if slow else 1)
 
 
 def _rounded(value: Any) -> Any:
