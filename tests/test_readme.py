@@ -40,14 +40,17 @@ def test_the_first_python_block_takes_six_lines():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_command_lines_parse(line):
     name, *arguments = shlex.split(line)[1:]
-    root = typer.main.get_command(app)
-    command = root.commands[name]
+    command = typer.main.get_command(app).commands[name]
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
     with command.make_context(name, arguments) as context:
         assert context.params["output" if "output" in context.params else "json"] is not None
 
 
 def test_there_are_command_lines():
-    assert {shlex.split(line)[1] for line in COMMANDS} == {"encode", "decode", "info", "convert", "compare", "plot"}
+    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights"}
+    assert {shlex.split(line)[1] for line in COMMANDS} == named
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))
