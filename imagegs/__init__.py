@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from .codec import BitWidths, Decoder, GsimgFile, load, save
     from .decoding import decode, read_gsimg
     from .encoding import Encoded, encode
-    from .fitting.fit import FitResult, Interrupted, Progress, fit
+    from .fitting.fit import Interrupted, fit
+    from .fitting.loop import FitResult, Progress
     from .gaussians import Gaussians2D
     from .guidance import Guidance
     from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
@@ -83,7 +84,8 @@ _HOMES = {
     "codec": ("BitWidths", "Decoder", "GsimgFile", "load", "save"),
     "decoding": ("decode", "read_gsimg"),
     "encoding": ("Encoded", "encode"),
-    "fitting.fit": ("FitResult", "Interrupted", "Progress", "fit"),
+    "fitting.fit": ("Interrupted", "fit"),
+    "fitting.loop": ("FitResult", "Progress"),
     "gaussians": ("Gaussians2D",),
     "guidance": ("Guidance",),
     "image": ("Picture", "PictureInfo", "Plane", "as_picture", "read_image", "write_image"),

@@ -35,8 +35,9 @@ from .codec.lattice import (
 from .codec.lattice_file import Group, arrange, place_groups, write_lattice
 from .decoding import decode
 from .fitting.config import FitConfig, spread_additions
-from .fitting.fit import FitResult, Progress, run
+from .fitting.fit import run
 from .fitting.initialization import Gaussians
+from .fitting.loop import FitResult, Progress
 from .fitting.losses import solve_colors, to_psnr
 from .fitting.refit import refit
 from .fitting.targets import Target, make_target

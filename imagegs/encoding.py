@@ -17,7 +17,8 @@ from .compression import DEFAULT_EFFORT, EFFORTS, UNDER_NOISE, Effort, Job
 from .decoding import cut, decode
 from .errors import ConfigError
 from .fitting.config import FitConfig, make_config
-from .fitting.fit import FitResult, Progress, check_device, run
+from .fitting.fit import check_device, run
+from .fitting.loop import FitResult, Progress
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
 from .goals import Goal, make_goal

@@ -17,7 +17,8 @@ from imagegs.compression import EFFORTS, Job, shown
 from imagegs.decoding import decode
 from imagegs.encoding import Encoded, encode, fit_config
 from imagegs.errors import ConfigError
-from imagegs.fitting.fit import Interrupted, Progress
+from imagegs.fitting.fit import Interrupted
+from imagegs.fitting.loop import Progress
 from imagegs.fitting.losses import to_psnr
 from imagegs.goals import Goal, make_goal
 from imagegs.image import Picture, PictureInfo, Plane, as_picture, read_image

@@ -17,9 +17,10 @@ import pytest
 from imagegs.codec import BitWidths
 from imagegs.errors import ConfigError, ImageError
 from imagegs.fitting import fit as fitting
-from imagegs.fitting import schedule
+from imagegs.fitting import loop, schedule
 from imagegs.fitting.config import FitConfig, make_config
-from imagegs.fitting.fit import FitResult, Interrupted, Progress, run
+from imagegs.fitting.fit import Interrupted, run
+from imagegs.fitting.loop import FitResult, Progress
 from imagegs.fitting.optimizer import LocalAdam
 from imagegs.guidance import Guidance
 from imagegs.kernels import native
@@ -66,7 +67,7 @@ def assert_same(found: FitResult, wanted: FitResult) -> None:
 @pytest.fixture(autouse=True)
 def short_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published schedules, which take thousands of steps, in tens."""
-    monkeypatch.setattr(fitting, "CHECK_EVERY", 4)
+    monkeypatch.setattr(loop, "CHECK_EVERY", 4)
     monkeypatch.setattr(schedule, "CHECK_PATIENCE", 100)
     monkeypatch.setattr(schedule, "HALVE_EVERY", 20)
 
@@ -108,7 +109,7 @@ def test_an_interruption_of_the_last_touches_is_kept_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "solve_colors", stop)
+        patch.setattr(loop, "solve_colors", stop)
         with pytest.raises(Interrupted):
             run(scene, config, checkpoint=path)
     assert_same(run(scene, config, resume=path), whole)
@@ -130,10 +131,10 @@ def test_ctrl_c_within_a_step_waits_for_its_end(
     config, path = config_for("plain"), tmp_path / "fit.npz"
     whole = run(scene, config)
     owner, name = {
-        "evaluate": (fitting, "evaluate"),
+        "evaluate": (loop, "evaluate"),
         "optimise": (LocalAdam, "step"),
-        "relocate": (fitting, "least_worth"),
-        "add": (fitting, "grow"),
+        "relocate": (loop, "least_worth"),
+        "add": (loop, "grow"),
     }[place]
     real, calls = getattr(owner, name), []
 

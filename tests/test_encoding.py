@@ -16,7 +16,8 @@ from imagegs.decoding import decode
 from imagegs.encoding import encode
 from imagegs.errors import ConfigError, DeviceError, ImageError, ShapeError
 from imagegs.fitting.config import make_config
-from imagegs.fitting.fit import Interrupted, Progress, run
+from imagegs.fitting.fit import Interrupted, run
+from imagegs.fitting.loop import Progress
 from imagegs.image import Picture, PictureInfo, Plane, as_picture
 from imagegs.kernels import native
 

@@ -14,7 +14,8 @@ import imagegs
 from imagegs import metrics
 from imagegs.errors import ConfigError, DeviceError, ImageError, ShapeError
 from imagegs.fitting.config import Rates, make_config
-from imagegs.fitting.fit import FitResult, Progress, run
+from imagegs.fitting.fit import run
+from imagegs.fitting.loop import FitResult, Progress
 from imagegs.guidance import Guidance
 from imagegs.kernels import native
 

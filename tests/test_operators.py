@@ -13,8 +13,9 @@ import torch
 import imagegs
 from imagegs.errors import ConfigError, ShapeError
 from imagegs.fitting.config import Loss, make_config
-from imagegs.fitting.fit import Interrupted, Progress, run
+from imagegs.fitting.fit import Interrupted, run
 from imagegs.fitting.initialization import Gaussians
+from imagegs.fitting.loop import Progress
 from imagegs.fitting.losses import evaluate, prepare
 from imagegs.fitting.operators import evaluate_through
 from imagegs.fitting.targets import make_target

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imagegs.fitting import fit as fitting
-from imagegs.fitting import schedule
+from imagegs.fitting import loop, schedule
 from imagegs.fitting.config import FitConfig, Loss, Rates, make_config
-from imagegs.fitting.fit import Progress, run
+from imagegs.fitting.fit import run
+from imagegs.fitting.initialization import Gaussians
+from imagegs.fitting.loop import FitResult, Progress
 from imagegs.fitting.optimizer import GaussianImageAdan, InverseScaleAdam, LocalAdam, make_optimizer
 from imagegs.fitting.schedule import Plateau, rate_factor
 from imagegs.kernels import native
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled ker
 Pixels = npt.NDArray[np.float32]
 
 
-def go(pixels: Pixels, steps: int, **settings: Any) -> tuple[fitting.FitResult, list[Progress]]:
+def go(pixels: Pixels, steps: int, **settings: Any) -> tuple[FitResult, list[Progress]]:
     seen: list[Progress] = []
     config = make_config(pixels.shape[1:], gaussians=150, steps=steps, **settings)
     return run(pixels, config, on_step=seen.append), seen
@@ -59,7 +60,7 @@ def test_constants_of_gaussianimage() -> None:
 def test_each_shape_has_its_optimiser() -> None:
     kinds = {"local": LocalAdam, "inverse-scale": InverseScaleAdam}
     kinds |= dict.fromkeys(("cholesky", "rotation-scale"), GaussianImageAdan)
-    empty = fitting.Gaussians(*(np.zeros(shape, np.float32) for shape in ((0, 2), (0, 2), 0, (0, 3))))
+    empty = Gaussians(*(np.zeros(shape, np.float32) for shape in ((0, 2), (0, 2), 0, (0, 3))))
     for shape, kind in kinds.items():
         assert type(make_optimizer(empty, FitConfig(1, shape=shape), (8, 8))) is kind  # type: ignore[arg-type]
 
@@ -111,13 +112,13 @@ def test_new_gaussians_of_image_gs_have_the_colour_of_the_residual(
     scene: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown = []
-    real = fitting.grow
+    real = loop.grow
 
     def grow(*args: Any) -> Any:
         grown.append(real(*args))
         return grown[-1]
 
-    monkeypatch.setattr(fitting, "grow", grow)
+    monkeypatch.setattr(loop, "grow", grow)
     go(scene, 30, profile="image-gs")
     colors = np.concatenate([new.colors for new in grown])
     assert colors.min() < -0.01
@@ -142,7 +143,7 @@ def test_the_plateau_decays_once_and_then_stops() -> None:
 
 
 def test_image_gs_stops_at_the_second_plateau(scene: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "CHECK_EVERY", 5)
+    monkeypatch.setattr(loop, "CHECK_EVERY", 5)
     monkeypatch.setattr(schedule, "CHECK_PATIENCE", 200)
     still = {"profile": "image-gs", "rates": Rates(0, 0, 0, 0)}
     # all are there after 40; the first check that finds nothing better counts 100 each time

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..fitting.fit import Progress
+    from ..fitting.loop import Progress
 
 
 def print_json(value: Mapping[str, Any]) -> None:

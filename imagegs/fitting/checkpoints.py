@@ -18,7 +18,7 @@ from .config import FitConfig
 from .initialization import Gaussians
 
 if TYPE_CHECKING:
-    from .fit import State
+    from .loop import State
 
 VERSION = 1
 
