@@ -19,8 +19,10 @@ from imagegs.apps.saliency.evaluation import EQUAL, STRENGTHS, Gain, compression
 from imagegs.apps.saliency.fixations import Sample, read_fixations
 from imagegs.apps.saliency.guide import EFFECTS
 from imagegs.apps.saliency.sources import Sources
+from matplotlib.figure import Figure
 
 from imagegs.kernels import native
+from imagegs.plots import INK, write_figure
 
 DATA = SHARED / "data" / "saliency"
 NAME = "saliency_rate"
@@ -95,7 +97,25 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw_strength(results: dict[str, Any]) -> Figure:
+    """Mean changes over the strength, human fixations and the built-in model beside each other."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    names = ("human fixations", "builtin")
+    lines = {"region_psnr": "region", "weighted_psnr": "weighted", "outside_psnr": "rest", "psnr": "everything"}
+    for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
+        gains = [{"strength": 0.0, "changes": dict.fromkeys(lines, 0.0)}, *results[name]["gains"]]
+        for key, label in lines.items():
+            axes.plot([gain["strength"] for gain in gains], [gain["changes"][key] for gain in gains], "o-", label=label)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(title=f"{name}, {BPP} bits per pixel", xlabel="strength")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("change of PSNR at equal bytes, dB")
+    figure.axes[0].legend()
+    return figure
+
+
 def write_docs(results: dict[str, Any]) -> None:
+    write_figure(ROOT / "docs" / "images" / "saliency-strength.png", draw_strength(results))
     text = DOCUMENT.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
