@@ -58,7 +58,7 @@ MOST_LISTED = 5000
 Kind = Literal["folder", "gsimg", "picture"]
 
 _PIECE = 1 << 20
-_FORBIDDEN = frozenset("/\\\0:" if os.name == "nt" else "/\\\0")
+_FORBIDDEN = frozenset("/\\" + ":" * (os.name == "nt") + "".join(map(chr, (*range(32), 127))))
 _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -69,7 +69,7 @@ _OPEN_FLAGS = (
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
-_etags: dict[tuple[int, int, int, int], str] = {}
+_etags: dict[tuple[int, ...], str] = {}
 _etags_lock = threading.Lock()
 
 
@@ -132,13 +132,13 @@ class OpenFile:
 
     def _make_etag(self) -> str:
         found = self._found
-        key = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        key = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
         if self.size > HASHED_BYTES:
-            return _tag(hashlib.blake2b(repr(key).encode(), digest_size=16))
+            return _tag(hashlib.blake2b(repr(key[1:4]).encode(), digest_size=16))
         with _etags_lock:
             if (known := _etags.get(key)) is not None:
                 return known
-        settled = time.time() - self.modified > SETTLED_SECONDS
+        settled = time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_SECONDS
         digest = hashlib.blake2b(digest_size=16)
         for start in range(0, self.size, _PIECE):
             digest.update(self.read(start, min(_PIECE, self.size - start)))
@@ -194,7 +194,7 @@ def split_path(raw: bytes) -> list[str] | None:
 
     Returns:
         None if no path inside of a folder can be meant: a name is empty, hidden, ``.`` or ``..``, or holds a slash, a
-        backslash or a null, encoded or not.
+        backslash or a control character, encoded or not.
     """
     try:
         names = [os.fsdecode(unquote_to_bytes(name)) for name in raw.removeprefix(b"/").split(b"/")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -71,7 +72,7 @@ CONNECTIONS = 400
 """Further ones get 503. Each takes up to two of a process's open files, of which 1,024 are usual."""
 BACKLOG = 2048
 HEAD_BYTES = 1 << 14
-"""Of a request; a longer one gets 400."""
+"""Of a request; a longer one gets 431, or 400 while it still comes."""
 KEEP_ALIVE_SECONDS = 10
 
 
@@ -308,6 +309,9 @@ class _Folder:
             self._viewer = {name: HeldBytes(data, media_type_of(name), began) for name, data in viewer.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # h11 looks at the length of heads that are not complete only, and up to 256 KiB come at once
+        if sum(map(len, (scope["query_string"], *itertools.chain(*scope["headers"])))) > HEAD_BYTES:
+            raise HTTPException(431, headers={"connection": "close"})
         if scope["method"] == "OPTIONS":
             await Response(status_code=204, headers=self._options)(scope, receive, send)
             return
@@ -335,7 +339,7 @@ class _Folder:
                 raise HTTPException(404)
             return found if names[1:] else self._root
         path = find(self._root, names)
-        if path is not None and path.is_dir():
+        if path is not None and os.path.isdir(path):  # unlike Path.is_dir it does not raise where a name is too long
             return path
         source = open_file(path) if path is not None and names[-1] else None
         if source is None:
