@@ -30,7 +30,7 @@ pytest.importorskip("uvicorn")
 from imagegs.apps.lod import folder as folder_module
 from imagegs.apps.lod.folder import MEDIA_TYPE, split_path
 from imagegs.apps.lod.ranges import MAX_RANGES, failed_precondition, parse_range, range_counts
-from imagegs.apps.lod.server import HEAD_BYTES, PIECE, PatientProtocol, listen, make_app
+from imagegs.apps.lod.server import CONNECTIONS, HEAD_BYTES, PIECE, PatientProtocol, listen, make_app
 from lod_reading import LOOPBACK, ask, layered_file, parts_of, read_region, running, say, until
 
 SIZE = 300_000
@@ -880,10 +880,36 @@ def test_where_nothing_can_be_listened_on() -> None:
             listen(host, bad)
 
 
-def test_answers_do_not_wait_for_acknowledgements(port: int) -> None:
+def test_answers_do_not_wait_for_acknowledgements() -> None:
     with listen(LOOPBACK, 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it turns Nagle's algorithm off
 
 
-def test_the_pieces_in_memory_are_small() -> None:
-    assert PIECE * 400 < 1 << 25
+# docs/serving.md
+
+
+def test_the_python_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "photo.gsimg").write_bytes(DATA)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for source in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(compile(source, "docs/serving.md", "exec"), names)
+    with running(names["app"]) as port:
+        assert ask(port, "/pictures/photo.gsimg", headers={"Range": "bytes=-5"}).body == DATA[-5:]
+
+
+def test_the_document_names_the_limits() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    for said in (
+        f"{MAX_RANGES} ranges",
+        f"{HEAD_BYTES >> 10} KiB for the head",
+        f"{PatientProtocol.head_seconds:.0f} s until it is there",
+        f"{PatientProtocol.stall_seconds:.0f} s for a client",
+        f"{CONNECTIONS} connections",
+        f"{PIECE >> 10} KiB in memory",
+        f"above {folder_module.HASHED_BYTES >> 20} MiB",
+        MEDIA_TYPE,
+    ):
+        assert said in text
