@@ -98,7 +98,7 @@ class OpenFile:
             Changed: it is being written over.
             OSError: it cannot be read.
         """
-        self._handle = handle
+        self._file = open(handle, "rb", buffering=0)
         self.media_type = media_type
         try:
             self._found = os.fstat(handle)
@@ -114,21 +114,19 @@ class OpenFile:
         Raises:
             Changed: the file was written over since it was opened.
         """
-        os.lseek(self._handle, start, os.SEEK_SET)
+        self._file.seek(start)
         pieces, missing = [], length
-        while missing and (piece := os.read(self._handle, missing)):
+        while missing and (piece := self._file.read(missing)):
             pieces.append(piece)
             missing -= len(piece)
-        now = os.fstat(self._handle)
+        now = os.fstat(self._file.fileno())
         if missing or (now.st_size, now.st_mtime_ns) != (self.size, self._found.st_mtime_ns):
             raise Changed
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Give the handle back; more than once does no harm."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        """Close the file; more than once does no harm."""
+        self._file.close()
 
     def _make_etag(self) -> str:
         found = self._found

@@ -55,8 +55,15 @@ def parse_range(header: str | None, size: int) -> list[tuple[int, int]] | None:
 
 
 def part_head(start: int, stop: int, size: int, media_type: str, boundary: str) -> bytes:
-    """What stands before one part of a ``multipart/byteranges`` body (section 14.6)."""
-    lines = (f"--{boundary}", f"Content-Type: {media_type}", f"Content-Range: bytes {start}-{stop - 1}/{size}", "", "")
+    """What stands before one part of a ``multipart/byteranges`` body (section 14.6), from the part before on."""
+    lines = (
+        "",
+        f"--{boundary}",
+        f"Content-Type: {media_type}",
+        f"Content-Range: bytes {start}-{stop - 1}/{size}",
+        "",
+        "",
+    )
     return "\r\n".join(lines).encode("latin-1")
 
 

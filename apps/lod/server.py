@@ -18,6 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from secrets import token_hex
@@ -319,17 +320,28 @@ class _Folder:
         if names is None:
             raise HTTPException(404)
         try:
-            found = await to_thread.run_sync(self._find, names)
-            if isinstance(found, Path):
-                response = await self._listing(scope, names, found)
-                await response(scope, receive, send)
-                return
-            try:
-                await _Answer(found, self._caching, scope, send).send(receive)
-            finally:
-                found.close()
+            found = await to_thread.run_sync(self._answer, names, scope["method"], Headers(scope=scope))
         except (Changed, OSError) as error:
             raise HTTPException(503, headers={"retry-after": "1"}) from error
+        if isinstance(found, Path):
+            response = await self._listing(scope, names, found)
+            await response(scope, receive, send)
+            return
+        try:
+            await found.send(receive, send)
+        finally:
+            found.source.close()
+
+    def _answer(self, names: Sequence[str], method: str, headers: Headers) -> _Answer | Path:
+        """An answer about a file, or the folder that is asked for; reads what is to be sent first."""
+        found = self._find(names)
+        if isinstance(found, Path):
+            return found
+        try:
+            return _answer(found, self._caching, method, headers)
+        except BaseException:
+            found.close()
+            raise
 
     def _find(self, names: Sequence[str]) -> Source | Path:
         """The file that a path leads to, open; or the folder."""
@@ -361,79 +373,81 @@ class _Folder:
         return HTMLResponse(page, headers=headers)
 
 
+@dataclass
 class _Answer:
-    """One answer to a request for a file."""
+    """One answer to a request for a file, ready to be sent.
 
-    def __init__(self, source: Source, caching: str, scope: Scope, send: Send) -> None:
-        self._source = source
-        self._scope = scope
-        self._send = send
-        self._headers = {
-            "accept-ranges": "bytes",
-            "cache-control": caching,
-            "etag": source.etag,
-            "last-modified": formatdate(source.modified, usegmt=True),
-        }
+    Attributes:
+        source: what the pieces come from.
+        status: of the answer.
+        headers: all but those of every answer.
+        first: the first piece of the body.
+        missing: bytes of the body after it.
+        pieces: they.
+    """
 
-    async def send(self, receive: Receive) -> None:
-        """Send it, or what the request's conditions ask for in its place."""
-        source, headers = self._source, Headers(scope=self._scope)
-        failed = failed_precondition(headers, source.etag, source.modified)
-        if failed is not None:
-            await self._start(failed, {} if failed == 304 else {"content-length": "0"}, b"")
+    source: Source
+    status: int
+    headers: dict[str, str]
+    first: bytes = b""
+    missing: int = 0
+    pieces: Iterator[bytes] = field(default_factory=lambda: iter(()))
+
+    async def send(self, receive: Receive, send: Send) -> None:
+        """Send it, unless the client leaves or the file is written over."""
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.first, "more_body": self.missing > 0})
+        if not self.missing:
             return
-        asked = headers.get("range") if self._scope["method"] == "GET" else None
-        if not range_counts(headers.get("if-range"), source.etag, source.modified):
-            asked = None
-        ranges = parse_range(asked, source.size)
-        kind = {"content-type": source.media_type}
-        if ranges is None:
-            await self._stream(200, kind, [(b"", 0, source.size)], b"", receive)
-        elif not ranges:
-            more = {"content-range": f"bytes */{source.size}", "content-length": "0"}
-            await self._start(416, more, b"")
-        elif len(ranges) == 1:
-            start, stop = ranges[0]
-            kind["content-range"] = f"bytes {start}-{stop - 1}/{source.size}"
-            await self._stream(206, kind, [(b"", start, stop)], b"", receive)
-        else:
-            boundary = token_hex(16)
-            kind["content-type"] = f"multipart/byteranges; boundary={boundary}"
-            parts: list[tuple[bytes, int, int]] = []
-            for start, stop in ranges:
-                head = part_head(start, stop, source.size, source.media_type, boundary)
-                parts.append((b"\r\n" + head if parts else head, start, stop))
-            await self._stream(206, kind, parts, f"\r\n--{boundary}--\r\n".encode(), receive)
-
-    async def _stream(
-        self, status: int, more: dict[str, str], parts: Sequence[tuple[bytes, int, int]], tail: bytes, receive: Receive
-    ) -> None:
-        """Send bytes before each part, the part, and the tail after all."""
-        missing = sum(len(head) + stop - start for head, start, stop in parts) + len(tail)
-        more["content-length"] = str(missing)
-        if self._scope["method"] == "HEAD" or not missing:
-            await self._start(status, more, b"")
-            return
-        pieces = _pieces(self._source, parts, tail)
-        piece = await to_thread.run_sync(next, pieces)  # a file that is written over right now is found out here
-        missing -= len(piece)
         gone = asyncio.ensure_future(_gone(receive))
         try:
-            await self._start(status, more, piece, more_body=missing > 0)
-            while missing and not gone.done():
+            while self.missing and not gone.done():
                 try:
-                    piece = await to_thread.run_sync(next, pieces)
+                    piece = await to_thread.run_sync(next, self.pieces)
                 except (Changed, OSError):
                     return  # without its last bytes, which uvicorn answers by closing the connection
-                missing -= len(piece)
-                await self._send({"type": "http.response.body", "body": piece, "more_body": missing > 0})
+                self.missing -= len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": self.missing > 0})
         finally:
             gone.cancel()
 
-    async def _start(self, status: int, more: Mapping[str, str], body: bytes, *, more_body: bool = False) -> None:
-        headers = [(name.encode(), value.encode("latin-1")) for name, value in {**self._headers, **more}.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+def _answer(source: Source, caching: str, method: str, asked: Headers) -> _Answer:
+    """What a request for a file comes to (RFC 9110, sections 13.2.2 and 14.2)."""
+    headers = {
+        "accept-ranges": "bytes",
+        "cache-control": caching,
+        "etag": source.etag,
+        "last-modified": formatdate(source.modified, usegmt=True),
+    }
+    failed = failed_precondition(asked, source.etag, source.modified)
+    if failed is not None:
+        return _Answer(source, failed, headers if failed == 304 else {**headers, "content-length": "0"})
+    ranges = None
+    if method == "GET" and range_counts(asked.get("if-range"), source.etag, source.modified):
+        ranges = parse_range(asked.get("range"), source.size)
+    if ranges is not None and not ranges:
+        return _Answer(source, 416, {**headers, "content-range": f"bytes */{source.size}", "content-length": "0"})
+    headers["content-type"] = source.media_type
+    parts, tail = [(b"", 0, source.size)], b""
+    if ranges is not None and len(ranges) > 1:
+        boundary = token_hex(16)
+        headers["content-type"] = f"multipart/byteranges; boundary={boundary}"
+        parts = [(part_head(*part, source.size, source.media_type, boundary), *part) for part in ranges]
+        tail = f"\r\n--{boundary}--\r\n".encode()
+    elif ranges:
+        start, stop = ranges[0]
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{source.size}"
+        parts = [(b"", start, stop)]
+    length = sum(len(head) + stop - start for head, start, stop in parts) + len(tail)
+    headers["content-length"] = str(length)
+    answer = _Answer(source, 200 if ranges is None else 206, headers)
+    if method == "GET" and length:
+        answer.pieces = _pieces(source, parts, tail)
+        answer.first = next(answer.pieces)
+        answer.missing = length - len(answer.first)
+    return answer
 
 
 async def _gone(receive: Receive) -> None:
