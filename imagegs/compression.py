@@ -32,13 +32,14 @@ from .codec.lattice import (
     quantize_shape,
     shape_values,
 )
-from .codec.lattice_file import Group, arrange, place_groups, write_lattice
+from .codec.lattice_file import Group, arrange, place_groups, usual_ends, write_lattice
 from .decoding import decode
-from .fitting.config import FitConfig, spread_additions
+from .fitting.config import FitConfig, additions
 from .fitting.fit import run
 from .fitting.initialization import Gaussians
+from .fitting.levels import level_ends, prefix_weights
 from .fitting.loop import FitResult, Progress
-from .fitting.losses import solve_colors, to_psnr
+from .fitting.losses import evaluate, prepare, solve_colors, to_psnr
 from .fitting.refit import refit
 from .fitting.targets import Target, make_target
 from .gaussians import FloatArray, Gaussians2D
@@ -127,6 +128,10 @@ class Job:
         """What the fit works towards."""
         return make_target(self.picture.pixels, self.guidance)
 
+    def level_ends(self, count: int) -> list[int] | None:
+        """Where the levels of ``count`` Gaussians end that were fitted in levels; None if they were not."""
+        return level_ends(self.config.level_shares, count) if self.config.level_shares else None
+
     @property
     def factor(self) -> float:
         """Usual factor of the steps; finer for tiny pictures, whose files are mostly heads."""
@@ -181,9 +186,9 @@ def fit(job: Job, count: int, steps: int, keep: Callable[[Gaussians2D], int] | N
         steps: of the fit.
         keep: see ``fit.run``.
     """
-    usual = job.config.add_at == spread_additions(job.config.steps)
-    additions = spread_additions(steps) if usual else job.config.add_at
-    config = replace(job.config, gaussians=count, steps=steps, add_at=additions)
+    usual = job.config.add_at == additions(job.config)
+    config = replace(job.config, gaussians=count, steps=steps, add_at=())
+    config = replace(config, add_at=additions(config) if usual else job.config.add_at)
     if config.lattice is None:
         config = replace(config, lattice=job.lattice())
     result = run(
@@ -216,13 +221,13 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
     if refit_steps:
         model = refit(model, lattice, target, background, job.config, refit_steps)
     blocks = Blocks(width, height, job.block_shift)
-    groups = arrange(_areas(job, lattice, shape, model), model.means, job.levels, blocks)
+    ends = job.level_ends(len(model))
+    worth = _areas(job, lattice, shape, model) if ends is None else -np.arange(len(model))
+    groups = arrange(worth, model.means, ends or usual_ends(len(model), job.levels), blocks)
     symbols = place_groups(shape, model.means, lattice, groups, blocks)
     if solve and len(symbols):
         model.means = np.ascontiguousarray(symbols[:, 3:5] / 1024, dtype=np.float32)
-        colors = solve_colors(
-            native.Rasterizer(), model, background, target, job.config.blend, job.config.top_k, SOLVE_ITERATIONS
-        )
+        colors = _solved(job, model, background, target, ends)
         if np.isfinite(colors).all():
             model.colors = colors
     wanted = in_steps(model.colors, shape[:, 0], lattice)
@@ -250,6 +255,20 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
     return Coded(written.data, decoded, written.bits, factor)
 
 
+def _solved(job: Job, model: Gaussians, background: FloatArray, target: Target, ends: list[int] | None) -> FloatArray:
+    """Colours [N, C] for the rounded geometry; good for every prefix where there are levels."""
+    rasterizer, config = native.Rasterizer(), job.config
+    prefixes: list[tuple[int, float]] = []
+    if ends is not None:
+        found = []
+        for end in ends:
+            prepare(rasterizer, model.take(np.arange(end)), target.size, config.blend, config.top_k)
+            found.append(evaluate(rasterizer, background, target, config.loss, show=False).squared_error)
+        weights = prefix_weights(found, config.level_decay)
+        prefixes = [(end, weight / weights[-1]) for end, weight in zip(ends, weights, strict=True)]
+    return solve_colors(rasterizer, model, background, target, config.blend, config.top_k, SOLVE_ITERATIONS, prefixes)
+
+
 def _areas(job: Job, lattice: Lattice, shape: IntArray, model: Gaussians) -> DoubleArray:
     """By what Gaussians [N] are sorted into levels: their area, by the guidance of the order."""
     areas: DoubleArray = lattice.roots(shape[:, 0]) ** 4
@@ -270,7 +289,8 @@ def empty_size(job: Job) -> int:
     channels, height, width = job.picture.pixels.shape
     lattice = job.lattice()
     none = LatticeSymbols.concatenate([], channels)
-    groups = [Group(level, 0, np.zeros(0, np.int64)) for level in range(job.levels)]
+    levels = len(job.config.level_shares) + 1 if job.config.level_shares else job.levels
+    groups = [Group(level, 0, np.zeros(0, np.int64)) for level in range(levels)]
     background = np.zeros(channels, np.float32)
     canvas = {"height": height, "width": width, "background": background}
     return len(write_lattice(none, lattice, groups, **canvas, info=job.picture.info).data)

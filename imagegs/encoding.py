@@ -133,6 +133,8 @@ def encode(
     Blocks(picture.width, picture.height, block_shift)  # refuses what it must before the fit
     if not 1 <= levels <= MAX_LEVELS:
         raise ConfigError(f"levels: expected 1 to {MAX_LEVELS}, found {levels}")
+    if levels > 1 and overrides.get("level_shares"):
+        raise ConfigError(f"levels: expected none beside level_shares, found {levels}")
     shape = picture.height, picture.width
     targets = {"psnr": psnr, "ssim": ssim, "bytes": size, "quality": quality, "gaussians": gaussians}
     goal = make_goal(shape, bpp=bpp, **targets)
@@ -147,7 +149,7 @@ def encode(
             why = "beside fixed widths or a profile" if bits is not None or profile is not None else _NO_KERNELS
             if any(value is not None for name, value in {**targets, "bpp": bpp}.items() if name != "gaussians"):
                 raise ConfigError(f"target: expected a number of Gaussians {why}, found {goal.text}")
-            if (levels, block_shift) != (1, 0):
+            if (levels, block_shift) != (1, 0) or overrides.get("level_shares"):
                 raise ConfigError(f"levels: expected one, and no blocks, {why}, found {levels} and {block_shift}")
             if effort is not None:
                 preset = _preset_of(effort, preset)

@@ -42,17 +42,22 @@ class Group:
     rows: Rows
 
 
-def arrange(worth: npt.NDArray[np.floating] | IntArray, means: FloatArray, levels: int, blocks: Blocks) -> list[Group]:
+def usual_ends(count: int, levels: int) -> list[int]:
+    """Where levels of ``count`` Gaussians end, each with about a quarter of the next; fewer if there are too few."""
+    return sorted({max(1, round(count / LEVEL_RATIO**k)) for k in range(levels)}) if count else [0]
+
+
+def arrange(
+    worth: npt.NDArray[np.floating] | npt.NDArray[np.integer], means: FloatArray, ends: Sequence[int], blocks: Blocks
+) -> list[Group]:
     """Gaussians by level, those of the most worth first, and by block; in the order of a file.
 
     Args:
         worth: [N] what to sort them by, such as their areas.
         means: [N, 2] px.
-        levels: how many, if there are Gaussians for them; a level has about a quarter of the next.
+        ends: how many Gaussians the levels up to each have, the last N.
         blocks: of the canvas.
     """
-    count = len(worth)
-    ends = sorted({max(1, round(count / LEVEL_RATIO**k)) for k in range(levels)}) if count else [0]
     order = np.argsort(-worth, kind="stable").astype(np.int64)
     groups, start = [], 0
     for level, end in enumerate(ends):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,8 @@ Profile = Literal["image-gs", "gaussian-image"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 PROFILES: tuple[str, ...] = get_args(Profile)
 
+LEVELS_UNTIL = 0.4
+"""Share of the steps after which all levels of a fit are there."""
 PIXELS_PER_GAUSSIAN = 64
 """Of the default number of Gaussians."""
 
@@ -96,6 +99,9 @@ class FitConfig:
         noise_from: share of the steps after which it does.
         overshoot: share of Gaussians that are fitted beyond ``gaussians`` while the rates are held; those worth least
             go when the rates begin to fall.
+        level_shares: shares of the Gaussians at which levels end, rising, all but the last; then every prefix of
+            levels is fitted to be a good picture, and levels take the place of ``start_fraction`` and ``add_at``.
+        level_decay: what the PSNR of a prefix counts against that of the next longer one.
         patience: with ``hold``, steps without ``patience_gain`` dB that end the holding phase early; 0 never does.
         patience_gain: see there, dB.
         seed: of everything random.
@@ -132,6 +138,8 @@ class FitConfig:
     lattice: Lattice | None = None
     noise_from: float = 0.35
     overshoot: float = 0.0
+    level_shares: tuple[float, ...] = ()
+    level_decay: float = 0.8
     patience: int = 0
     patience_gain: float = 0.01
     seed: int = 0
@@ -159,6 +167,8 @@ class FitConfig:
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             "overshoot": (0 <= self.overshoot <= 10, "a number from 0 to 10"),
             "lattice": (self.lattice is None or self.bits is None, "none beside bits"),
+            "level_shares": (_rising(self.level_shares), "rising numbers between 0 and 1"),
+            "level_decay": (0 < self.level_decay <= 1, "a number above 0, at most 1"),
         }
         shares = (
             "start_fraction",
@@ -174,6 +184,11 @@ class FitConfig:
         for name, (valid, expected) in checks.items():
             if not valid:
                 raise ConfigError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
+
+
+def _rising(shares: Any) -> bool:
+    values = (0.0, *shares, 1.0)
+    return all(low < high for low, high in pairwise(values))
 
 
 def _whole(value: Any, low: int) -> bool:
@@ -229,9 +244,15 @@ def make_config(
     else:
         raise ConfigError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
     config = replace(config, **overrides)
-    if config.start_fraction < 1 and "add_at" not in overrides:
-        config = replace(config, add_at=spread_additions(config.steps))
-    return config
+    return replace(config, add_at=additions(config)) if "add_at" not in overrides else config
+
+
+def additions(config: FitConfig) -> tuple[int, ...]:
+    """The usual steps after which a fit with these settings adds Gaussians."""
+    if config.level_shares:
+        levels = len(config.level_shares) + 1
+        return tuple(max(k, int(config.steps * LEVELS_UNTIL * k / levels)) for k in range(1, levels))
+    return spread_additions(config.steps) if config.start_fraction < 1 else ()
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from ..image import as_picture
 from . import checkpoints
 from .config import FitConfig, make_config
 from .interruption import held_back
+from .levels import LevelLoop
 from .loop import FitResult, Loop, Progress
 from .operators import Operator
 from .targets import make_target
@@ -88,7 +89,8 @@ def run(
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
-    loop = Loop(canvas, observed, config, operator, keep)
+    kind = LevelLoop if config.level_shares else Loop
+    loop = kind(canvas, observed, config, operator, keep)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     kept_at, kept = time.monotonic(), False
     try:

@@ -66,14 +66,17 @@ def blurred(pixels: FloatArray) -> FloatArray:
 def least_worth(
     rasterizer: native.Rasterizer, model: Gaussians, background: FloatArray, target: Target, count: int
 ) -> npt.NDArray[np.intp]:
-    """Rows of the ``count`` Gaussians whose loss would raise the squared error least; after a kept forward pass.
+    """Rows of the ``count`` Gaussians that are worth least, see `worth_of`; after a kept forward pass."""
+    return np.sort(np.argpartition(worth_of(rasterizer, model, background, target), count)[:count])
+
+
+def worth_of(rasterizer: native.Rasterizer, model: Gaussians, background: FloatArray, target: Target) -> FloatArray:
+    """By how much the squared error would grow without each Gaussian [N]; after a kept forward pass.
 
     The guidance of growth, at a Gaussian's mean, multiplies what it is worth.
     """
     worth = np.nan_to_num(rasterizer.removal(background, target.pixels, target.weights))
-    if target.growth is not None:
-        worth = worth * sample(target.growth, model.means)
-    return np.sort(np.argpartition(worth, count)[:count])
+    return worth if target.growth is None else worth * sample(target.growth, model.means)
 
 
 def relocation_count(model: Gaussians, config: FitConfig) -> int:

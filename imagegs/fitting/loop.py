@@ -142,7 +142,7 @@ class Loop:
         """Of the settings and pictures; the operator, a function, is left out."""
         guide = None if self.operator is None else self.scene.target.pixels
         target = self.scene.target
-        maps = self.observed.weights, target.start, target.growth
+        maps = self.observed.weights, target.start, target.growth, target.order
         return checkpoints.fingerprint(self.config, self.observed.pixels, guide, *maps)
 
     def empty(self) -> State:
@@ -253,7 +253,11 @@ class Loop:
         if config.lattice is not None and state.at >= config.noise_from * config.steps:
             model = perturb(model, config.lattice, state.rng)
         looked_at = state.step + 1 in config.add_at or config.schedule == "plateau"
-        return self._evaluate_model(model, self.scene_of(state), show=looked_at)
+        return self._evaluate_state(model, state, show=looked_at)
+
+    def _evaluate_state(self, model: Gaussians, state: State, *, show: bool) -> tuple[Evaluation, FloatArray]:
+        """The same for the state's model, rounded or noisy."""
+        return self._evaluate_model(model, self.scene_of(state), show=show)
 
     def _evaluate_model(
         self, model: Gaussians, scene: Scene | None = None, *, show: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,36 +77,57 @@ def solve_colors(
     blend: str,
     top_k: int,
     iterations: int,
+    prefixes: Sequence[tuple[int, float]] = (),
 ) -> FloatArray:
     """Colours [N, C] that minimise the weighted squared error for fixed geometry, in which the blend is linear.
 
     Preconditioned conjugate gradients on the normal equations; every product with the blend's matrix is a render, every
     product with its transpose a backward pass.
+
+    Args:
+        rasterizer: to render with.
+        model: N Gaussians, whose colours are the first guess.
+        background: [C].
+        target: what the render is to equal.
+        blend: how weights and colours make a pixel.
+        top_k: K of the blend ``topk``.
+        iterations: of the conjugate gradients.
+        prefixes: numbers of leading Gaussians, and what the squared error of each of these pictures counts; by default
+            all of them alone.
     """
     size = target.size
     black = np.zeros_like(background)
     channels = len(background)
+    parts = [(model if end == len(model) else model.take(np.arange(end)), weight) for end, weight in prefixes]
 
-    def gather(v_image: FloatArray) -> FloatArray:
-        return rasterizer.backward(background, v_image=v_image).colors
+    def weighted(image: FloatArray, weight: float) -> FloatArray:
+        scaled = image if target.weights is None else image * target.weights
+        return np.ascontiguousarray(scaled if weight == 1 else scaled * np.float32(weight))
 
-    def weighted(image: FloatArray) -> FloatArray:
-        return image if target.weights is None else image * target.weights
+    def gather(of: Callable[[Gaussians], FloatArray]) -> FloatArray:
+        """Sum over the prefixes of the transposed blend, applied to an image of each."""
+        found = np.zeros_like(model.colors)
+        for part, weight in parts or [(model, 1.0)]:
+            v_image = weighted(of(part), weight)
+            found[: len(part)] += rasterizer.backward(background, v_image=v_image).colors
+        return found
 
-    prepare(rasterizer, model, size, blend, top_k)
-    image = rasterizer.forward(background, keep=True)
-    residual = gather(np.ascontiguousarray(weighted(target.pixels - image)))
-    coverage = gather(np.ascontiguousarray(weighted(np.ones_like(image))))[:, :1]
-    inverse = 1 / np.maximum(coverage, 1e-3)  # the row sums bound the diagonal: weights of a pixel add up to one
+    def render(part: Gaussians, colors: FloatArray, ground: FloatArray) -> FloatArray:
+        probe = Gaussians(part.means, part.scales, part.rotations, np.ascontiguousarray(colors[: len(part)]))
+        prepare(rasterizer, probe, size, blend, top_k)
+        return rasterizer.forward(ground, keep=True)
+
+    residual = gather(lambda part: target.pixels - render(part, model.colors, background))
+    coverage = gather(lambda part: np.ones_like(render(part, model.colors, background)))[:, :1]
+    least = 1e-3 * sum(weight for _, weight in parts) if parts else 1e-3
+    inverse = 1 / np.maximum(coverage, least)  # the row sums bound the diagonal: weights of a pixel add up to one
     colors = model.colors.copy()
     scaled = inverse * residual
     direction = scaled.copy()
     slope = np.sum(residual * scaled, axis=0, dtype=np.float64)
-    probe = Gaussians(model.means, model.scales, model.rotations, model.colors)
     for _ in range(iterations):
-        probe.colors = np.ascontiguousarray(direction, dtype=np.float32)
-        prepare(rasterizer, probe, size, blend, top_k)
-        product = gather(np.ascontiguousarray(weighted(rasterizer.forward(black, keep=True))))
+        step = np.ascontiguousarray(direction, dtype=np.float32)
+        product = gather(lambda part, step=step: render(part, step, black))  # type: ignore[misc]
         curvature = np.sum(direction * product, axis=0, dtype=np.float64)
         length = np.divide(slope, curvature, out=np.zeros(channels), where=curvature > 1e-30)
         colors += (length * direction).astype(np.float32)

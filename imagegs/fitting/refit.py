@@ -9,6 +9,7 @@ from ..gaussians import FloatArray
 from ..kernels import native
 from .config import FitConfig
 from .initialization import Gaussians
+from .levels import evaluate_prefixes, level_ends
 from .losses import evaluate, prepare
 from .noise import keep_inside, perturb
 from .optimizer import scale_bounds
@@ -28,7 +29,11 @@ def refit(
     steps: int,
     seed: int = 0,
 ) -> Gaussians:
-    """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come."""
+    """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come.
+
+    Where ``config`` has levels, for every prefix of them.
+    """
+    ends = level_ends(config.level_shares, len(model)) if config.level_shares else []
     rasterizer, rng = native.Rasterizer(), np.random.default_rng(seed)
     model = model.copy()
     n, channels = model.colors.shape
@@ -37,8 +42,11 @@ def refit(
     height, width = target.size
     for step in range(steps):
         noisy = perturb(model, lattice, rng, shapes=False)
-        prepare(rasterizer, noisy, target.size, config.blend, config.top_k)
-        gradients = evaluate(rasterizer, background, target, config.loss, show=False).gradients
+        if ends:
+            gradients = evaluate_prefixes(rasterizer, noisy, ends, background, target, config).gradients
+        else:
+            prepare(rasterizer, noisy, target.size, config.blend, config.top_k)
+            gradients = evaluate(rasterizer, background, target, config.loss, show=False).gradients
         progress = step / steps
         rate = RATE * (1.0 if progress < HOLD else DECAY ** (-(progress - HOLD) / (1 - HOLD)))
         settings = {"betas": config.betas, "epsilon": config.epsilon, "step": step + 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,21 +25,30 @@ class Target:
         weights: [H, W] of the loss, mean 1; None for ones.
         start: [H, W] factor of the density of the first Gaussians; None for ones.
         growth: [H, W] factor of the density of further ones; None for ones.
+        order: [H, W] what counts in prefixes, besides the weights; None for ones.
     """
 
     pixels: FloatArray
     weights: FloatArray | None = None
     start: FloatArray | None = None
     growth: FloatArray | None = None
+    order: FloatArray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, pixels."""
         return int(self.pixels.shape[1]), int(self.pixels.shape[2])
 
+    def of_prefix(self) -> Target:
+        """What a prefix of levels looks at: what is to come first counts more."""
+        if self.order is None:
+            return self
+        weights, growth = (self.order if plane is None else plane * self.order for plane in (self.weights, self.growth))
+        return replace(self, weights=weights, growth=growth)
+
     def halved(self) -> Target:
         """The same at half the size: means of 2 x 2 pixels, the last row and column repeated where there is none."""
-        maps = (self.weights, self.start, self.growth)
+        maps = (self.weights, self.start, self.growth, self.order)
         return Target(halve(self.pixels), *(None if plane is None else halve(plane[None])[0] for plane in maps))
 
 
@@ -66,7 +75,7 @@ def make_target(pixels: Any, guidance: Guidance | None = None) -> Target:
     if not np.isfinite(image).all():
         raise ShapeError("picture: expected finite numbers, found NaN or infinity")
     guidance = guidance or Guidance()
-    return Target(image, guidance.loss, guidance.start, guidance.growth)
+    return Target(image, guidance.loss, guidance.start, guidance.growth, guidance.order)
 
 
 def _floats(name: str, value: Any) -> FloatArray:

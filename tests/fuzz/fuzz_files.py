@@ -24,7 +24,7 @@ from imagegs.codec import Blocks, Decoder, parse
 from imagegs.codec.fields import checksum
 from imagegs.codec.format import head_size, read_head
 from imagegs.codec.lattice import Lattice, LatticeSymbols, quantize_colors, quantize_shape
-from imagegs.codec.lattice_file import arrange, place_groups, write_lattice
+from imagegs.codec.lattice_file import arrange, place_groups, usual_ends, write_lattice
 from imagegs.errors import FormatError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -44,7 +44,7 @@ def lattice_file(channels: int, levels: int, block_shift: int) -> bytes:
     lattice = Lattice.of(0.8, channels, (0,) if channels >= 3 else ())
     blocks = Blocks(width, height, block_shift)
     shape = quantize_shape(scales, numbers.uniform(0, 3, count).astype(np.float32), lattice)
-    groups = arrange(shape[:, 0], means, levels, blocks)
+    groups = arrange(shape[:, 0], means, usual_ends(len(means), levels), blocks)
     symbols = LatticeSymbols(
         place_groups(shape, means, lattice, groups, blocks), quantize_colors(colors, shape[:, 0], lattice)
     )
