@@ -32,8 +32,8 @@ class Guidance:
             must go.
         loss: weights of the squared error.
         rounding: weights of the error of rounded colours against their bits.
-        order: what comes first in a file with levels: it counts more in the loss of every prefix where levels are fitted
-            together (`FitConfig.level_shares`), and else weights a Gaussian's area, by which levels are cut.
+        order: what comes first in a file with levels: it counts more in the loss of every prefix where levels are
+            fitted together (`FitConfig.level_shares`), and else weights a Gaussian's area, by which levels are cut.
 
     Raises:
         ShapeError: a map is no such array.

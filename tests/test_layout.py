@@ -30,7 +30,7 @@ ORDER = (
     ("rendering",),
     ("codec",),
     ("fitting",),
-    ("decoding",),
+    ("arranging", "decoding"),
     ("metrics",),
     ("compression",),
     ("budget",),

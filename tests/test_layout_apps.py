@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "apps").rglob("*.py"))
 PUBLIC = {
     "imagegs",
+    "imagegs.arranging",
     "imagegs.cli",
     "imagegs.errors",
     "imagegs.figures",

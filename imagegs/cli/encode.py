@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -155,7 +155,14 @@ def check(output: Path, given: Mapping[str, Any]) -> None:
     results.check(output, given["report"])
 
 
-def perform(context: typer.Context, source: Any, output: Path, given: Mapping[str, Any], **maps: Any) -> Encoded:
+def perform(
+    context: typer.Context,
+    source: Any,
+    output: Path,
+    given: Mapping[str, Any],
+    encoder: Callable[..., Encoded] | None = None,
+    **more: Any,
+) -> Encoded:
     """Encode as the options say; what Ctrl-C leaves can be resumed.
 
     Args:
@@ -163,7 +170,8 @@ def perform(context: typer.Context, source: Any, output: Path, given: Mapping[st
         source: see ``encode``.
         output: the file that is to be written, whose name the checkpoint's follows.
         given: values of ``options``.
-        **maps: importance, weights or guidance.
+        encoder: in place of ``imagegs.encode``, with its arguments.
+        **more: further arguments, such as importance or guidance; they come before the options.
 
     Raises:
         ImageGSError: see ``encode``.
@@ -172,7 +180,8 @@ def perform(context: typer.Context, source: Any, output: Path, given: Mapping[st
 
     kept = _checkpoint(output, given)
     with arguments.resumable(context), console.fit_progress(quiet=given["quiet"]) as on_step:
-        return encode(source, checkpoint=kept, resume=given["resume"], on_step=on_step, **maps, **keywords(given))
+        options = {**keywords(given), **more}
+        return (encoder or encode)(source, checkpoint=kept, resume=given["resume"], on_step=on_step, **options)
 
 
 def keywords(given: Mapping[str, Any]) -> dict[str, Any]:

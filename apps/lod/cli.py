@@ -1,0 +1,200 @@
+"""``imagegs lod``: progressive files, what their beginnings show, and how they reach a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from imagegs.cli import arguments, console, encode, results
+from imagegs.cli.help import GroupedCommand
+
+Format = Literal["jpg", "png", "webp"]
+LEVELS = "Levels"
+PLOTS = (".png", ".svg")
+
+app = typer.Typer(
+    name="lod",
+    help="Progressive files: every beginning is a picture, served by ranges.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _numbers(text: str | None, what: str) -> tuple[int, ...]:
+    """The numbers of ``1000,4000``; none for None."""
+    if text is None:
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected whole numbers such as 1000,4000, found {text!r}", param_hint=what
+        ) from error
+
+
+def _levels(text: str) -> int | Literal["auto"]:
+    """A number of levels, or ``auto``."""
+    if text == "auto":
+        return "auto"
+    if not text.isascii() or not text.isdigit():
+        raise typer.BadParameter(f"expected auto or a number, found {text!r}", param_hint="'--levels'")
+    return int(text)
+
+
+@app.command("export", cls=GroupedCommand)
+@arguments.also(encode.options)
+def export_picture(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, folder of them, or .gsimg file.")],
+    output: encode.Output,
+    levels: Annotated[
+        str,
+        typer.Option(metavar="N", help="How many, geometric in bytes from 5 % on; auto is 4.", rich_help_panel=LEVELS),
+    ] = "auto",
+    level_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N", help="End levels at about these bytes of the file instead.", rich_help_panel=LEVELS
+        ),
+    ] = None,
+    first: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP.png", help="Picture of the same size: brighter comes first.", rich_help_panel=LEVELS),
+    ] = None,
+    no_refit: Annotated[
+        bool,
+        typer.Option("--no-refit", help="Only sort the Gaussians of a .gsimg file anew.", rich_help_panel=LEVELS),
+    ] = False,
+    **given: Any,
+) -> None:
+    """Write a .gsimg file in levels that were fitted together, so that every beginning is a good picture."""
+    given = {**given, "levels": 1}
+    count, cuts = _levels(levels), _numbers(level_bytes, "'--level-bytes'")
+    encode.check(output, given)
+    if no_refit:
+        _sort_anew(source, output, count, given)
+        return
+    from .exporting import export
+
+    picture = arguments.read_any(source)
+    if source.suffix.lower() in arguments.GSIMG and not any(given[name] is not None for name in encode.TARGETS):
+        given["size"] = source.stat().st_size
+    encoded = encode.perform(
+        context, picture, output, given, encoder=export, levels=count, level_bytes=cuts, first=arguments.read_map(first)
+    )
+    quiet, as_json = given["quiet"], given["json"]
+    results.deliver(encoded, output, encode.command_of(context), given["report"], quiet=quiet, as_json=as_json)
+    encode.drop_checkpoint(output, given)
+    if not quiet and not as_json:
+        _print_levels(output)
+
+
+def _sort_anew(source: Path, output: Path, levels: int | Literal["auto"], given: dict[str, Any]) -> None:
+    from imagegs.arranging import rearrange
+    from imagegs.files import atomic_write
+
+    if source.suffix.lower() not in arguments.GSIMG:
+        raise typer.BadParameter("expected a .gsimg file beside it", param_hint="'--no-refit'")
+    shift = arguments.parse_block_size(given["block_size"])
+    before = source.read_bytes()
+    found = rearrange(before, 4 if levels == "auto" else levels, shift, name=str(source))
+    atomic_write(output, found.data)
+    facts = {"file": str(output), "bytes": len(found.data), "bytes_before": len(before), "change_psnr": found.change}
+    if given["json"]:
+        console.print_json(facts)
+    elif not given["quiet"]:
+        rows = [
+            ("file", str(output)),
+            ("bytes", f"{len(found.data):,}; {len(before):,} before"),
+            ("against the file before", f"{found.change:.2f} dB"),
+        ]
+        console.print_table(rows)
+        _print_levels(output)
+
+
+def _print_levels(path: Path, reference: Any = None) -> None:
+    from imagegs.arranging import prefixes
+
+    from .inspecting import table
+
+    rows = table(prefixes(path.read_bytes(), reference, name=str(path)))
+    console.print_table(rows, header=("level", "bytes so far", "share", "Gaussians", "PSNR"))
+
+
+@app.command("inspect", cls=GroupedCommand)
+def inspect_file(
+    source: Annotated[Path, typer.Argument(metavar="IN.gsimg", help="File to describe.")],
+    plot: Annotated[Path | None, typer.Option(metavar="PLOT", help="Draw quality over bytes: .png or .svg.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="Measure against the original instead of what the file says.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what every beginning of a file comes to."""
+    if plot is not None:
+        arguments.check_output(plot, PLOTS)
+    from imagegs import ImageError
+    from imagegs.arranging import prefixes
+
+    from .inspecting import draw
+
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    pixels = None if reference is None else arguments.read_any(reference).pixels
+    rows = prefixes(data, pixels, name=str(source))
+    if plot is not None:
+        from imagegs.plots import write_figure
+
+        write_figure(plot, draw(rows, source.name))
+    if json:
+        console.print_json({"file": str(source), "bytes": len(data), "levels": rows})
+    else:
+        _print_levels(source, pixels)
+
+
+@app.command("serve", cls=GroupedCommand)
+def serve_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to serve, with its sub-folders.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    cache: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="How long browsers may keep files.")] = 0,
+    cors: Annotated[bool, typer.Option("--cors/--no-cors", help="Let pages of other sites read the files.")] = True,
+) -> None:
+    """Serve .gsimg files by ranges, with an index page, until Ctrl-C."""
+    from .server import serve
+
+    serve(
+        folder,
+        host,
+        port,
+        cache_seconds=cache,
+        cors=cors,
+        on_start=lambda url: typer.echo(f"serving {folder} at {url}"),
+    )
+
+
+@app.command("tiles", cls=GroupedCommand)
+def write_pyramid(
+    source: Annotated[Path, typer.Argument(metavar="IN.gsimg", help="File to draw.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the pyramid.")],
+    tile: Annotated[int, typer.Option(min=64, max=4096, help="Side of a tile, pixels.")] = 512,
+    format: Annotated[Format, typer.Option(help="Of the tiles.")] = "jpg",
+    scale_up: Annotated[int, typer.Option(min=1, max=64, help="Largest size, times the picture's.")] = 1,
+    base_uri: Annotated[str | None, typer.Option(metavar="URI", help="Where the folder will be served.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pyramid that is there.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Write a static IIIF Image API 3 pyramid, level 0, for viewers such as OpenSeadragon."""
+    from .tiles import write_tiles
+
+    written = write_tiles(
+        source, output, tile=tile, format=format, scale_up=scale_up, base_uri=base_uri, overwrite=overwrite
+    )
+    if not quiet:
+        typer.echo(f"{written}")
