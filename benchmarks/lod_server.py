@@ -184,7 +184,8 @@ def measure(requests: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         Path(name, "file.gsimg").write_bytes(data)
         with lod(Path(name)) as (port, pid):
-            asyncio.run(load(port, pid, data, KINDS[0], 2000))  # so that everything is loaded
+            for kind in KINDS:  # until everything is loaded and each thread has its memory
+                asyncio.run(load(port, pid, data, kind, requests // 2))
             files = open_files(pid)
             for kind in KINDS:
                 found[kind] = asyncio.run(load(port, pid, data, kind, requests))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -823,6 +824,35 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
         assert ask(port, "/photo.gsimg").status == 200
         path.unlink()
         assert ask(port, "/photo.gsimg").status == 404
+
+
+@pytest.mark.parametrize("seconds", [-(10**9), 2**31, 2**39])
+def test_dates_of_any_kind(tmp_path: Path, seconds: int) -> None:
+    path = tmp_path / "photo.gsimg"
+    path.write_bytes(b"x")
+    try:
+        os.utime(path, (seconds, seconds))
+    except OSError:
+        pytest.skip("the file system has no such dates")
+    with running(make_app(tmp_path)) as port:
+        found = ask(port, "/photo.gsimg", headers={"Range": "bytes=0-"})
+        assert (found.status, found.body) == (206, b"x")
+        again = {"If-Modified-Since": found.headers["last-modified"]}
+        assert ask(port, "/photo.gsimg", headers=again).status == 304
+        assert ask(port, "/").status == 200
+
+
+def test_without_a_free_handle_it_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photo.gsimg").write_bytes(b"x")
+
+    def none_left(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with running(make_app(tmp_path)) as port:
+        with monkeypatch.context() as patched:
+            patched.setattr(folder_module.os, "open", none_left)
+            assert ask(port, "/photo.gsimg").status == 503
+        assert ask(port, "/photo.gsimg").status == 200
 
 
 # What it is for

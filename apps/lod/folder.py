@@ -54,6 +54,8 @@ REMEMBERED = 4096
 SETTLED_SECONDS = 2.0
 """The ETag of a file changed since is made anew each time: dates are too coarse to tell two changes in a row apart."""
 MOST_LISTED = 5000
+LAST_SECOND = 253402300799.0
+"""Of the year 9999; some file systems have later dates."""
 
 Kind = Literal["folder", "gsimg", "picture"]
 
@@ -102,7 +104,7 @@ class OpenFile:
         self.media_type = media_type
         try:
             self._found = os.fstat(handle)
-            self.size, self.modified = self._found.st_size, self._found.st_mtime
+            self.size, self.modified = self._found.st_size, _modified(self._found)
             self.etag = self._make_etag()
         except BaseException:
             self.close()
@@ -294,7 +296,12 @@ def _entry(root: Path, entry: os.DirEntry[str]) -> Entry | None:
     else:
         return None
     href = quoted(entry.name) + "/" * (kind == "folder")
-    return Entry(shown(entry.name), href, kind, None if kind == "folder" else seen.st_size, seen.st_mtime)
+    return Entry(shown(entry.name), href, kind, None if kind == "folder" else seen.st_size, _modified(seen))
+
+
+def _modified(found: os.stat_result) -> float:
+    """When it was last changed, seconds since 1970, cut to what a date can say."""
+    return min(max(0.0, found.st_mtime), LAST_SECOND)
 
 
 def _allowed(name: str) -> bool:

@@ -320,7 +320,7 @@ class _Folder:
         if names is None:
             raise HTTPException(404)
         try:
-            found = await to_thread.run_sync(self._answer, names, scope["method"], Headers(scope=scope))
+            found = await to_thread.run_sync(self._look_up, names, scope["method"], Headers(scope=scope))
         except (Changed, OSError) as error:
             raise HTTPException(503, headers={"retry-after": "1"}) from error
         if isinstance(found, Path):
@@ -332,13 +332,13 @@ class _Folder:
         finally:
             found.source.close()
 
-    def _answer(self, names: Sequence[str], method: str, headers: Headers) -> _Answer | Path:
+    def _look_up(self, names: Sequence[str], method: str, headers: Headers) -> _Answer | Path:
         """An answer about a file, or the folder that is asked for; reads what is to be sent first."""
         found = self._find(names)
         if isinstance(found, Path):
             return found
         try:
-            return _answer(found, self._caching, method, headers)
+            return _answer_to(found, self._caching, method, headers)
         except BaseException:
             found.close()
             raise
@@ -413,7 +413,7 @@ class _Answer:
             gone.cancel()
 
 
-def _answer(source: Source, caching: str, method: str, asked: Headers) -> _Answer:
+def _answer_to(source: Source, caching: str, method: str, asked: Headers) -> _Answer:
     """What a request for a file comes to (RFC 9110, sections 13.2.2 and 14.2)."""
     headers = {
         "accept-ranges": "bytes",
