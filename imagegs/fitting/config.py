@@ -139,7 +139,7 @@ class FitConfig:
     noise_from: float = 0.35
     overshoot: float = 0.0
     level_shares: tuple[float, ...] = ()
-    level_decay: float = 0.8
+    level_decay: float = 0.6
     patience: int = 0
     patience_gain: float = 0.01
     seed: int = 0

@@ -1,0 +1,172 @@
+"""What the beginnings of progressive files show: against separate files, a plain file, progressive JPEG and JPEG 2000.
+
+python benchmarks/lod_rate.py [--quick] [--write-docs]
+
+Kodak at 1.3 bits per pixel. For each picture: one file in levels that were fitted together, and a separate file of the
+size of each prefix, the whole included; a progressive JPEG of about that size, cut at shares of its bytes; and JPEG 2000
+files at some rates, which whole quality layers of one file come within 0.1 dB of. Bytes are real, heads included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, ROOT, THREADS, kodak, write
+from imagegs.apps.lod import export
+from matplotlib.figure import Figure
+from PIL import Image, ImageFile
+
+from imagegs import encode, read_image
+from imagegs.arranging import prefixes
+from imagegs.kernels import native
+from imagegs.plots import write_figure
+
+NAME, BPP, EFFORT = "lod_rate", 1.3, 5
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+LAYERS = (0.05, 0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.3)
+DOCUMENT = ROOT / "docs" / "progressive.md"
+BEGIN, END = "<!-- prefixes: begin -->", "<!-- prefixes: end -->"
+
+
+def psnr_of(image: Image.Image, pixels: np.ndarray) -> float:
+    found = np.asarray(image.convert("RGB"), np.float64).transpose(2, 0, 1) / 255
+    return float(-10 * np.log10(np.mean((found - pixels) ** 2)))
+
+
+def cut_jpeg(path: Path, pixels: np.ndarray) -> tuple[float, list[float]]:
+    """Bits per pixel of a progressive JPEG, and the PSNR of what its beginnings decode to."""
+    image, count = Image.open(path).convert("RGB"), pixels[0].size
+    files = []
+    for quality in range(50, 96):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, progressive=True, optimize=True)
+        files.append(buffer.getvalue())
+    data = min(files, key=lambda found: abs(8 * len(found) / count - BPP))
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    shown = []
+    for share in SHARES:
+        try:
+            shown.append(psnr_of(Image.open(io.BytesIO(data[: round(share * len(data))])), pixels))
+        except OSError:
+            shown.append(float("nan"))
+    return 8 * len(data) / count, shown
+
+
+def layered_jpeg2000(path: Path, pixels: np.ndarray) -> list[float]:
+    """PSNR of JPEG 2000 files at each rate of ``LAYERS``."""
+    image, found = Image.open(path).convert("RGB"), []
+    for bpp in LAYERS:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG2000", quality_mode="rates", quality_layers=[24 / bpp], irreversible=True, mct=1)
+        found.append(psnr_of(Image.open(buffer), pixels))
+    return found
+
+
+def measure(path: Path) -> dict[str, Any]:
+    pixels = read_image(path).pixels
+    progressive = export(path, bpp=BPP, effort=EFFORT, threads=THREADS)
+    rows = prefixes(progressive.data, pixels)
+    for row in rows:
+        row["separate"] = encode(path, size=row["bytes"], effort=EFFORT, threads=THREADS).psnr
+    jpeg_bpp, jpeg = cut_jpeg(path, pixels)
+    return {
+        "picture": path.stem,
+        "bytes": len(progressive.data),
+        "levels": rows,
+        "jpeg": {"bpp": jpeg_bpp, "psnr": jpeg},
+        "jpeg2000": layered_jpeg2000(path, pixels),
+    }
+
+
+def means(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the pictures, by level, share and layer."""
+    levels = []
+    for k in range(len(results[0]["levels"])):
+        rows = [found["levels"][k] for found in results]
+        mean = {key: float(np.mean([row[key] for row in rows])) for key in ("share", "gaussians", "psnr", "separate")}
+        mean["worst"] = float(min(row["psnr"] - row["separate"] for row in rows))
+        levels.append(mean)
+    return {
+        "levels": levels,
+        "jpeg": np.nanmean([found["jpeg"]["psnr"] for found in results], axis=0).tolist(),
+        "jpeg_bpp": float(np.mean([found["jpeg"]["bpp"] for found in results])),
+        "jpeg2000": np.mean([found["jpeg2000"] for found in results], axis=0).tolist(),
+    }
+
+
+def table(mean: dict[str, Any]) -> str:
+    lines = [
+        "| share of the bytes | Gaussians | PSNR | separate file of these bytes | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for row in mean["levels"]:
+        change = row["psnr"] - row["separate"]
+        lines.append(
+            f"| {100 * row['share']:.1f} % | {row['gaussians']:,.0f} | {row['psnr']:.2f} dB | {row['separate']:.2f} dB "
+            f"| {change:+.2f} dB |"
+        )
+    lines += ["", "| | " + " | ".join(f"{100 * share:.0f} %" for share in SHARES) + " |", "|---" * 11 + "|"]
+    lines.append(
+        f"| progressive JPEG, {mean['jpeg_bpp']:.2f} bpp | " + " | ".join(f"{v:.1f}" for v in mean["jpeg"]) + " |"
+    )
+    ours = []
+    for share in SHARES:
+        whole = [row["psnr"] for row in mean["levels"] if row["share"] <= share + 0.006]
+        ours.append(f"{whole[-1]:.1f}" if whole else "–")
+    lines.append("| this, last whole level | " + " | ".join(ours) + " |")
+    return "\n".join(lines)
+
+
+def draw(mean: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    shares = [100 * row["share"] for row in mean["levels"]]
+    axes.step(
+        shares, [row["psnr"] for row in mean["levels"]], "o-", where="post", label="imagegs, levels fitted together"
+    )
+    axes.plot(shares, [row["separate"] for row in mean["levels"]], "o:", label="imagegs, separate files")
+    axes.plot([100 * share for share in SHARES], mean["jpeg"], "s-", label="progressive JPEG")
+    axes.plot([100 * bpp / BPP for bpp in LAYERS], mean["jpeg2000"], "^-", label="JPEG 2000, by layers")
+    axes.set(xlabel=f"bytes received, % of a file of {BPP} bits per pixel", ylabel="PSNR, dB (mean of Kodak 1–12)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def write_docs(mean: dict[str, Any]) -> None:
+    write_figure(ROOT / "docs" / "images" / "progressive-curve.png", draw(mean))
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(mean)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two pictures; nothing is written")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="only put the figures at hand into docs/progressive.md"
+    )
+    arguments = parser.parse_args()
+    path = RESULTS / f"{NAME}.json"
+    if arguments.write_docs:
+        write_docs(json.loads(path.read_text(encoding="utf-8"))["results"]["mean"])
+        raise SystemExit
+    if not kodak():
+        raise SystemExit("lod_rate.py: expected the Kodak pictures in ../shared/data/kodak, found none")
+    found = []
+    with native.threads(THREADS):
+        for picture in kodak(2 if arguments.quick else None):
+            found.append(measure(picture))
+            print(
+                picture.stem,
+                [(round(r["share"], 3), round(r["psnr"], 2), round(r["separate"], 2)) for r in found[-1]["levels"]],
+                flush=True,
+            )
+            if not arguments.quick:
+                write(NAME, "python benchmarks/lod_rate.py", {"mean": means(found), "pictures": found})
+    print(table(means(found)))
