@@ -457,19 +457,21 @@ async def _gone(receive: Receive) -> None:
 
 
 def _pieces(source: Source, parts: Sequence[tuple[bytes, int, int]], tail: bytes) -> Iterator[bytes]:
-    """The body in pieces of about `PIECE` bytes; small parts go together."""
-    waiting = bytearray()
+    """The body in pieces of up to about `PIECE` bytes; small parts go together, large ones are not copied."""
+    waiting: list[bytes] = []
+    length = 0
     for head, start, stop in parts:
-        waiting += head
+        waiting.append(head)
+        length += len(head)
         while start < stop:
             data = source.read(start, min(PIECE, stop - start))
             start += len(data)
-            waiting += data
-            if len(waiting) >= PIECE:
-                yield bytes(waiting)
-                waiting.clear()
-    if waiting or tail:
-        yield bytes(waiting) + tail
+            if length and length + len(data) > PIECE:
+                yield b"".join(waiting)
+                waiting, length = [], 0
+            waiting.append(data)
+            length += len(data)
+    yield b"".join([*waiting, tail])
 
 
 def _raw_path(scope: Scope) -> bytes:
