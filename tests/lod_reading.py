@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,11 @@ from imagegs.codec.format import START_BYTES
 from imagegs.codec.stream import Decoder, needed_chunks
 
 LOOPBACK = "127.0.0.1"
+SIZE = 300_000
+DATA = np.random.default_rng(1).bytes(SIZE)
+SECRET = b"not to be seen by anyone"
+VIEWER = {"index.html": b"<!DOCTYPE html><title>viewer</title>", "draw.js": b"export {};"}
+OLD = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,30 @@ def parts_of(answer: Answer) -> list[Part]:
         assert rest.startswith(b"\r\n")
         rest = rest[2:]
     return found
+
+
+def fill(outside: Path) -> Path:
+    """Makes a folder to serve inside of one that is not: with files to be found and ones that must not be."""
+    (outside / "secret.gsimg").write_bytes(SECRET)
+    folder = outside / "served"
+    (folder / "sub" / "deep er").mkdir(parents=True)
+    (folder / "photo.gsimg").write_bytes(DATA)
+    (folder / "empty.gsimg").write_bytes(b"")
+    (folder / "sub" / "leaf, a.gsimg").write_bytes(b"leaf")
+    (folder / "sub" / "picture.png").write_bytes(b"png")
+    (folder / "info.json").write_bytes(b"{}")
+    (folder / ".hidden.gsimg").write_bytes(SECRET)
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config.gsimg").write_bytes(SECRET)
+    os.utime(folder / "photo.gsimg", (OLD, OLD))
+    if os.name == "posix":
+        (folder / "out.gsimg").symlink_to(outside / "secret.gsimg")
+        (folder / "up").symlink_to(outside)
+        (folder / "unhidden.gsimg").symlink_to(folder / ".hidden.gsimg")
+        (folder / "inner.gsimg").symlink_to(folder / "photo.gsimg")
+        (folder / "around.gsimg").symlink_to("around.gsimg")
+        os.mkfifo(folder / "pipe.gsimg")
+    return folder
 
 
 @contextlib.contextmanager

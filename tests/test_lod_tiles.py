@@ -184,9 +184,6 @@ def test_a_pyramid_ends_with_one_tile(width: int, height: int, tile: int) -> Non
     assert pyramid.files >= 1 + len(pyramid.listed)
 
 
-# What is in the files
-
-
 def test_lossy_tiles_are_close(tmp_path: Path) -> None:
     gaussians = stored(tmp_path / "photo.gsimg", scattered(256, 192))
     errors = {}
@@ -254,9 +251,6 @@ def test_memory_does_not_follow_the_picture(tmp_path: Path, monkeypatch: pytest.
             tracemalloc.stop()
     assert peaks[24] < 1.5 * peaks[8]
     assert peaks[24] < (24 * 64) ** 2 / 2  # of the largest size, pixels
-
-
-# Where it is written
 
 
 class Stopped(Exception):
