@@ -2,9 +2,10 @@
 
 python benchmarks/lod_rate.py [--quick] [--write-docs]
 
-Kodak at 1.3 bits per pixel. For each picture: one file in levels that were fitted together, and a separate file of the
-size of each prefix, the whole included; a progressive JPEG of about that size, cut at shares of its bytes; and JPEG 2000
-files at some rates, which whole quality layers of one file come within 0.1 dB of. Bytes are real, heads included.
+Kodak at 1.3 bits per pixel. For each picture: one file in levels that were fitted together, and a separate file of
+the size of each prefix, the whole included; a progressive JPEG of about that size, cut at shares of its bytes; and
+JPEG 2000 files at some rates, which whole quality layers of one file come within 0.1 dB of. Bytes are real, heads
+included.
 """
 
 from __future__ import annotations

@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -22,13 +20,13 @@ from .figures import json_text, rows
 from .files import atomic_write_folder
 from .gaussians import FloatArray
 from .image import Plane
+from .pages import fill_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .encoding import Encoded
 
-BASE = "page.html.j2"
 PAGE = "index.html"
 DATA = "report.json"
 
@@ -92,26 +90,6 @@ def render_page(encoded: Encoded, figures: Mapping[str, Any], command: str) -> s
         settings=[(name.replace("_", " "), _setting(value)) for name, value in figures["settings"].items()],
         command=command,
     )
-
-
-def fill_page(package: str, template: str, **values: Any) -> str:
-    """A page from a template in a package, which extends ``page.html.j2``: its style, its sliders and its foot.
-
-    Args:
-        package: where the template lies.
-        template: its file's name.
-        **values: what the template names, ``title`` among them.
-    """
-    from . import __version__
-
-    def read(name: str) -> str:
-        home = "imagegs" if name == BASE else package
-        return files(home).joinpath(name).read_text(encoding="utf-8")
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(read), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(template).render(version=__version__, **values)
 
 
 def picture_uri(pixels: FloatArray, scale: float = 1.0) -> str:

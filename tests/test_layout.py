@@ -38,6 +38,7 @@ ORDER = (
     ("converters",),
     ("figures",),
     ("plots",),
+    ("pages",),
     ("report",),
     ("cli",),
     ("__main__",),

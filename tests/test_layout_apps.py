@@ -21,6 +21,7 @@ PUBLIC = {
     "imagegs.guidance",
     "imagegs.image",
     "imagegs.metrics",
+    "imagegs.pages",
     "imagegs.plots",
     "imagegs.pretrained",
     "imagegs.report",

@@ -25,7 +25,7 @@ from secrets import token_hex
 from urllib.parse import quote
 
 from imagegs import ConfigError, DeviceError
-from imagegs.report import fill_page
+from imagegs.pages import fill_page
 
 from .folder import (
     Changed,

@@ -13,8 +13,9 @@ from scipy.ndimage import binary_erosion, uniform_filter
 from imagegs import Encoded
 from imagegs.figures import json_text
 from imagegs.files import atomic_write_folder
+from imagegs.pages import fill_page
 from imagegs.plots import color_channels, draw_density, false_color
-from imagegs.report import DATA, LONGEST_SIDE, PAGE, figure_uri, fill_page, picture_uri
+from imagegs.report import DATA, LONGEST_SIDE, PAGE, figure_uri, picture_uri
 
 from .maps import FloatArray
 from .scores import Scores, region_of, score
