@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 
 from viewer_browser import Viewer, browser, find_browser, viewer
 
+from apps.lod.server import listen, make_app, make_server
+from apps.lod.viewing import page_files
+from imagegs.cli import app
 from imagegs.codec import Decoder, write_file
+from imagegs.errors import ImageGSError
 from imagegs.gaussians import Gaussians2D
 from imagegs.kernels import native
 from imagegs.rendering import render
@@ -104,7 +113,8 @@ def picture(channels: int, blend: str = "normalized") -> Gaussians2D:
 
 @pytest.mark.parametrize("backend", ["webgl", "cpu"])
 @pytest.mark.parametrize(
-    ("channels", "blend"), [(3, "normalized"), (3, "sum"), (3, "topk"), (1, "normalized"), (2, "sum"), (4, "normalized")]
+    ("channels", "blend"),
+    [(3, "normalized"), (3, "sum"), (3, "topk"), (1, "normalized"), (2, "sum"), (4, "normalized")],
 )
 def test_pixels_are_the_renderers(seen, channels, blend, backend):
     gaussians = picture(channels, blend)
@@ -320,7 +330,9 @@ def test_a_file_that_changes_between_ranges_is_read_anew(seen):
 
 
 WITHOUT_WEBGL = """const get = HTMLCanvasElement.prototype.getContext;
-HTMLCanvasElement.prototype.getContext = function (kind, ...rest) { return kind === 'webgl2' ? null : get.call(this, kind, ...rest); };"""
+HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+  return kind === 'webgl2' ? null : get.call(this, kind, ...rest);
+};"""
 
 
 @pytest.mark.parametrize(
@@ -418,3 +430,64 @@ def test_the_page_takes_a_file_of_the_users(chromium, tmp_path):
         seen.wait_for("document.getElementById('which').textContent === '3 of 3'")
         assert seen.page.inner_text("#name") == "mine.gsimg"
         assert seen.errors == []
+
+
+def test_one_file_is_shown_by_its_command(chromium, tmp_path):
+    path = tmp_path / "a b.gsimg"
+    path.write_bytes(DATA)
+    program = "import sys; from imagegs.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "lod", "view", str(path), "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().strip()
+            assert line.startswith(f"{path} at http://127.0.0.1:")
+            page = chromium.new_page()
+            page.goto(line.rpartition(" at ")[2])
+            page.wait_for_function("document.getElementById('which').textContent === '3 of 3'")
+            assert page.inner_text("#name") == "a b.gsimg"
+            page.close()
+        finally:
+            process.terminate()
+
+
+def test_a_page_with_a_file_can_be_written_for_any_server(chromium, tmp_path):
+    path = tmp_path / "it's.gsimg"
+    path.write_bytes(DATA)
+    done = CliRunner().invoke(app, ["lod", "view", str(path), "-o", str(tmp_path / "site")])
+    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "site" / "index.html"))
+    with viewer(chromium) as seen:
+        for item in (tmp_path / "site").iterdir():
+            seen.put(f"/{quote(item.name)}", item.read_bytes())
+        seen.page.goto(f"{seen.server.url}/index.html")
+        seen.wait_for("document.getElementById('which').textContent === '3 of 3'")
+        assert seen.page.inner_text("#name") == "it's.gsimg"
+
+
+@pytest.mark.parametrize("data", [None, b"", DATA[:100], b"no such file at all"])
+def test_what_cannot_be_shown_is_not_served(tmp_path, data):
+    path = tmp_path / "a.gsimg"
+    if data is not None:
+        path.write_bytes(data)
+    done = CliRunner().invoke(app, ["lod", "view", str(path), "-o", str(tmp_path / "site")])
+    assert isinstance(done.exception, ImageGSError)
+    assert str(done.exception).startswith(f"{path}: ")
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_that_is_served_links_to_the_viewer(chromium, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a b.gsimg").write_bytes(DATA)
+    server = make_server(make_app(tmp_path, viewer=page_files()))
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            page = chromium.new_page()
+            page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/more/")
+            page.click("text=a b.gsimg")
+            page.wait_for_function("document.getElementById('which')?.textContent === '3 of 3'")
+            page.close()
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -83,7 +83,7 @@ class Viewer:
 
     def wait(self, *names: str) -> dict[str, Any]:
         """The first event of these names."""
-        found = "window.heard.find((one) => %s.includes(one.name))" % list(names)
+        found = f"window.heard.find((one) => {list(names)}.includes(one.name))"
         self.page.wait_for_function(found, timeout=30_000)
         event: dict[str, Any] = self.page.evaluate(found)
         return event
@@ -94,7 +94,9 @@ class Viewer:
 
     def heard(self, name: str) -> list[dict[str, Any]]:
         """All events of a name so far."""
-        events: list[dict[str, Any]] = self.page.evaluate("(name) => window.heard.filter((one) => one.name === name)", name)
+        events: list[dict[str, Any]] = self.page.evaluate(
+            "(name) => window.heard.filter((one) => one.name === name)", name
+        )
         return events
 
     def pixels(self) -> np.ndarray:

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from .exporting import export, shares_of
     from .server import make_app, serve
     from .tiles import write_tiles
+    from .viewing import page_files, show, write_page
 
-__all__ = ["export", "make_app", "serve", "shares_of", "write_tiles"]
+__all__ = ["export", "make_app", "page_files", "serve", "shares_of", "show", "write_page", "write_tiles"]
 
-_HOMES = {"exporting": ("export", "shares_of"), "server": ("make_app", "serve"), "tiles": ("write_tiles",)}
+_HOMES = {
+    "exporting": ("export", "shares_of"),
+    "server": ("make_app", "serve"),
+    "tiles": ("write_tiles",),
+    "viewing": ("page_files", "show", "write_page"),
+}
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 

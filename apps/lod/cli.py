@@ -61,6 +61,10 @@ def export_picture(
             metavar="N,N", help="End levels at about these bytes of the file instead.", rich_help_panel=LEVELS
         ),
     ] = None,
+    level_gaussians: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="End levels at these numbers of Gaussians.", rich_help_panel=LEVELS),
+    ] = None,
     first: Annotated[
         Path | None,
         typer.Option(metavar="MAP.png", help="Picture of the same size: brighter comes first.", rich_help_panel=LEVELS),
@@ -74,6 +78,9 @@ def export_picture(
     """Write a .gsimg file in levels that were fitted together, so that every beginning is a good picture."""
     given = {**given, "levels": 1}
     count, cuts = _levels(levels), _numbers(level_bytes, "'--level-bytes'")
+    counts = _numbers(level_gaussians, "'--level-gaussians'")
+    if cuts and counts:
+        raise typer.BadParameter("expected one of both", param_hint="'--level-bytes', '--level-gaussians'")
     encode.check(output, given)
     if no_refit:
         _sort_anew(source, output, count, given)
@@ -83,9 +90,8 @@ def export_picture(
     picture = arguments.read_any(source)
     if source.suffix.lower() in arguments.GSIMG and not any(given[name] is not None for name in encode.TARGETS):
         given["size"] = source.stat().st_size
-    encoded = encode.perform(
-        context, picture, output, given, encoder=export, levels=count, level_bytes=cuts, first=arguments.read_map(first)
-    )
+    how = {"levels": count, "level_bytes": cuts, "level_gaussians": counts, "first": arguments.read_map(first)}
+    encoded = encode.perform(context, picture, output, given, encoder=export, **how)
     quiet, as_json = given["quiet"], given["json"]
     results.deliver(encoded, output, encode.command_of(context), given["report"], quiet=quiet, as_json=as_json)
     encode.drop_checkpoint(output, given)
@@ -166,17 +172,44 @@ def serve_folder(
     cache: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="How long browsers may keep files.")] = 0,
     cors: Annotated[bool, typer.Option("--cors/--no-cors", help="Let pages of other sites read the files.")] = True,
 ) -> None:
-    """Serve .gsimg files by ranges, with an index page, until Ctrl-C."""
+    """Serve .gsimg files by ranges, with an index page and the viewer, until Ctrl-C."""
     from .server import serve
+    from .viewing import page_files
 
     serve(
         folder,
         host,
         port,
+        viewer=page_files(),
         cache_seconds=cache,
         cors=cors,
         on_start=lambda url: typer.echo(f"serving {folder} at {url}"),
     )
+
+
+@app.command("view", cls=GroupedCommand)
+def view_file(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help=".gsimg file to show.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Only write the page and the file there.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    open: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+) -> None:
+    """Show a .gsimg file in the browser until Ctrl-C, or write a page that does."""
+    from .viewing import show, write_page
+
+    if output is not None:
+        typer.echo(f"{write_page(output, source)}")
+        return
+
+    def started(url: str) -> None:
+        typer.echo(f"{source} at {url}")
+        if open:
+            typer.launch(url)
+
+    show(source, host, port, on_start=started)
 
 
 @app.command("tiles", cls=GroupedCommand)
@@ -186,15 +219,29 @@ def write_pyramid(
     tile: Annotated[int, typer.Option(min=64, max=4096, help="Side of a tile, pixels.")] = 512,
     format: Annotated[Format, typer.Option(help="Of the tiles.")] = "jpg",
     scale_up: Annotated[int, typer.Option(min=1, max=64, help="Largest size, times the picture's.")] = 1,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpg and webp.")] = 90,
+    plane: Annotated[str | None, typer.Option(metavar="NAME", help="Picture of a stack; by default the first.")] = None,
     base_uri: Annotated[str | None, typer.Option(metavar="URI", help="Where the folder will be served.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default one per core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pyramid that is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Write a static IIIF Image API 3 pyramid, level 0, for viewers such as OpenSeadragon."""
     from .tiles import write_tiles
 
-    written = write_tiles(
-        source, output, tile=tile, format=format, scale_up=scale_up, base_uri=base_uri, overwrite=overwrite
-    )
+    with console.counting("tiles", quiet=quiet) as on_file:
+        written = write_tiles(
+            source,
+            output,
+            tile=tile,
+            format=format,
+            quality=quality,
+            plane=plane,
+            scale_up=scale_up,
+            base_uri=base_uri,
+            threads=threads,
+            overwrite=overwrite,
+            on_file=on_file,
+        )
     if not quiet:
         typer.echo(f"{written}")

@@ -41,11 +41,20 @@ def shares_of(levels: int | Literal["auto"] = "auto", cuts: Sequence[float] = ()
     return tuple(FIRST_SHARE ** (COUNT_POWER * (1 - k / steps)) for k in range(steps))
 
 
+def _shares_of_counts(counts: Sequence[int], total: int | None) -> tuple[float, ...]:
+    if total is None:
+        raise ConfigError("levels: expected a target of Gaussians beside Gaussians of levels, found none")
+    if not all(low < high for low, high in zip((0, *counts), (*counts, total), strict=True)):
+        raise ConfigError(f"levels: expected rising numbers of Gaussians below {total:,}, found {list(counts)}")
+    return tuple(count / total for count in counts)
+
+
 def export(
     source: Any,
     *,
     levels: int | Literal["auto"] = "auto",
     level_bytes: Sequence[int] = (),
+    level_gaussians: Sequence[int] = (),
     first: npt.ArrayLike | None = None,
     **options: Any,
 ) -> Encoded:
@@ -56,6 +65,8 @@ def export(
         levels: how many, see `shares_of`.
         level_bytes: bytes of the file at which levels end instead; with a target of ``bpp`` or ``size``; they are met
             roughly.
+        level_gaussians: how many Gaussians the first level has, the first two, and so on; with a target of
+            ``gaussians``; blocks round them.
         first: [H, W] in [0, 1], what is to come first: the first levels show it better and the rest worse.
         **options: of ``imagegs.encode``: targets, effort, blocks and the rest.
 
@@ -71,6 +82,8 @@ def export(
         if size is None:
             raise ConfigError("levels: expected a target of bytes or bits per pixel beside bytes of levels, found none")
         shares = shares_of(cuts=[count / size for count in level_bytes])
+    if level_gaussians:
+        shares = _shares_of_counts(level_gaussians, options.get("gaussians"))
     if first is not None:
         order = ORDER_FLOOR + (1 - ORDER_FLOOR) * np.asarray(first, np.float32)
         options["guidance"] = Guidance(order=order)

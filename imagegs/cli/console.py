@@ -45,11 +45,11 @@ def print_warnings(warnings: Sequence[str]) -> None:
 
 
 @contextmanager
-def counting(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+def counting(name: str, total: int | None = None, *, quiet: bool) -> Iterator[Callable[..., None]]:
     """A progress bar on the error stream over ``total`` things; nothing where that is no terminal.
 
     Yields:
-        To be called after each of them.
+        To be called after each of them; or with how many are done, and of how many.
     """
     from rich import progress
     from rich.console import Console
@@ -57,7 +57,11 @@ def counting(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
     console = Console(stderr=True)
     with progress.Progress(console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
+
+        def count(done: int | None = None, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total) if done is not None else bar.advance(task)
+
+        yield count
 
 
 @contextmanager
