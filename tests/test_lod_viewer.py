@@ -329,6 +329,10 @@ def test_a_file_that_changes_between_ranges_is_read_anew(seen):
     assert difference(seen.pixels(), as_rgba(render(gaussians_of(other)))) < 0.5
 
 
+ONLY_SOFTWARE = """const get = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, options) {
+  return options?.failIfMajorPerformanceCaveat ? null : get.call(this, kind, options);
+};"""
 WITHOUT_WEBGL = """const get = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
   return kind === 'webgl2' ? null : get.call(this, kind, ...rest);
@@ -337,14 +341,14 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 
 @pytest.mark.parametrize(
     ("script", "backend"),
-    [(WITHOUT_WEBGL, "CPU"), ("delete window.Worker;", "WebGL 2")],
-    ids=["no WebGL", "no Worker"],
+    [(WITHOUT_WEBGL, "CPU"), ("delete window.Worker;", "WebGL 2"), (ONLY_SOFTWARE, "CPU")],
+    ids=["no WebGL", "no Worker", "WebGL in software"],
 )
 def test_what_a_browser_lacks_is_done_without(chromium, script, backend):
     with viewer(chromium) as seen:
         seen.start(script)
         seen.put("/a.gsimg", DATA)
-        seen.show("/a.gsimg", SIZE)
+        seen.show("/a.gsimg", SIZE, backend="auto" if script == ONLY_SOFTWARE else "webgl")
         seen.wait("load")
         assert seen.page.evaluate("window.image.back.kind") == backend
         assert difference(seen.pixels(), as_rgba(render(gaussians_of(DATA)))) < 0.5
@@ -352,7 +356,7 @@ def test_what_a_browser_lacks_is_done_without(chromium, script, backend):
 
 def test_a_lost_context_is_made_up_for(seen):
     seen.put("/a.gsimg", DATA)
-    seen.show("/a.gsimg", SIZE)
+    seen.show("/a.gsimg", SIZE, backend="webgl")
     seen.wait("load")
     seen.page.evaluate("window.image.back.gl.getExtension('WEBGL_lose_context').loseContext()")
     seen.wait_for("window.image.back.kind === 'CPU'")

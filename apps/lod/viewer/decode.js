@@ -120,10 +120,9 @@ function readHead(data, maxPixels) {
   const metadata = fields.part('metadata', 'metadata');
   const chunks = readTable(fields, header, data.length, newer);
   fields.finish(newer);
-  const parameters = header.parameters;
-  header.coding = readQuantizer(header.quantizer, parameters, header.channels, (bytes, where) => new Fields(bytes, where));
+  header.coding = readQuantizer(header.quantizer, header.parameters, header.channels);
   header.planes = readPlanes(metadata, header.channels);
-  chunks.forEach((chunk, number) => checkLength(chunk, header.coding, `chunk ${number}`));
+  chunks.forEach((chunk, number) => checkLength(chunk, header, `chunk ${number}`));
   return { header, chunks };
 }
 
@@ -141,7 +140,7 @@ function readHeader(fields, maxPixels, newer) {
   const background = Float32Array.from({ length: channels }, () => half(fields.number('background', 2)));
   if (!background.every(Number.isFinite)) throw new FormatError('header: background: expected finite numbers');
   const quantizer = fields.number('quantizer', 1);
-  const parameters = fields.part("quantizer's parameters").data;
+  const parameters = fields.part("quantizer's parameters", 'quantizer 1');
   fields.finish(newer);
   return { width, height, channels, blend, topK, shift, background, quantizer, parameters };
 }
@@ -173,10 +172,10 @@ function readTable(fields, header, offset, newer) {
   return chunks;
 }
 
-function checkLength({ kind, coding, count, length, checksum: sum }, { number, lengths }, where) {
+function checkLength({ kind, coding, count, length, checksum: sum }, { quantizer, coding: { lengths } }, where) {
   if (!length) check(where, sum, 0);
   if (kind !== 1) return;
-  if (coding !== number) throw new FormatError(`${where}: coding: expected ${number}, found ${coding}`);
+  if (coding !== quantizer) throw new FormatError(`${where}: coding: expected ${quantizer}, found ${coding}`);
   within(`${where}: length for ${count} Gaussians`, length, ...lengths(count));
 }
 
@@ -347,7 +346,7 @@ export class Decoder {
     this.rotations = grown(this.rotations, total);
     this.colors = grown(this.colors, channels * total);
     decoder.put(found, this, this.count);
-    this.symbols?.push(...decoder.symbols(found));
+    this.symbols?.push(...found.map(decoder.symbol));
     if (!cut) this.done.push({ number, start: this.count, count: found.length });
     this.count = total;
   }

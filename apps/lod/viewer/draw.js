@@ -88,9 +88,10 @@ class Back {
 class GlBack extends Back {
   kind = 'WebGL 2';
 
-  constructor(canvas) {
+  constructor(canvas, slow) {
     super();
-    const gl = canvas.getContext('webgl2', { premultipliedAlpha: false, antialias: false, depth: false });
+    const options = { premultipliedAlpha: false, antialias: false, depth: false, failIfMajorPerformanceCaveat: !slow };
+    const gl = canvas.getContext('webgl2', options);
     const float = gl?.getExtension('EXT_color_buffer_float') && gl.getExtension('EXT_float_blend');
     if (!float && !gl?.getExtension('EXT_color_buffer_half_float')) throw new Error('WebGL 2 that adds up: not here');
     this.gl = gl;
@@ -304,19 +305,16 @@ function keep(best, start, k, w, r, g, b, a) {
 /**
  * What draws on a canvas element.
  *
- * @param {HTMLCanvasElement} canvas without a context yet
- * @param {boolean} cpu whether not to try WebGL
+ * @param {HTMLCanvasElement} canvas without a context yet; another takes its place if it can have no WebGL
+ * @param {string} backend webgl, cpu, or else: WebGL unless software draws it, which is slower than the CPU by itself
  */
-export function makeBack(canvas, cpu) {
-  if (!cpu) {
-    try {
-      return new GlBack(canvas);
-    } catch (error) {
-      console.info(`imagegs: drawn on the CPU: ${error.message}`);
-      const other = canvas.cloneNode(); // one that has no context yet
-      canvas.replaceWith(other);
-      canvas = other;
-    }
+export function makeBack(canvas, backend) {
+  if (backend === 'cpu') return new CpuBack(canvas);
+  try {
+    return new GlBack(canvas, backend === 'webgl');
+  } catch {
+    const other = canvas.cloneNode(); // one that has no context yet
+    canvas.replaceWith(other);
+    return new CpuBack(other);
   }
-  return new CpuBack(canvas);
 }

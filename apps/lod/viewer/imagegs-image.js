@@ -3,7 +3,7 @@
  *
  * Draws a .gsimg file while its bytes arrive. Attributes: `src`; `alt`; `zoomable`: wheel, drag, pinch, double click,
  * + - 0 and arrow keys move the view; `region="x,y,width,height"`: blocks there are fetched first; `level`: no higher one is
- * shown; `plane`: of a texture stack; `backend="cpu"`: without WebGL. Events: `head`, `progress` {received, size}, `level`
+ * shown; `plane`: of a texture stack; `backend`: webgl or cpu. Events: `head`, `progress` {received, size}, `level`
  * {level, levels, bytes, psnr}, `firstpicture` {afterLastByte}, `load` {note}, `error` {message}.
  */
 import { makeBack } from './draw.js';
@@ -126,12 +126,12 @@ export class ImagegsImage extends HTMLElement {
   }
 
   /** Draws with a new back end, what there is anew. */
-  rebuild(cpu = this.getAttribute('backend') === 'cpu') {
+  rebuild(backend = this.getAttribute('backend')) {
     if (!this.header) return;
     const canvas = this.root.querySelector('canvas'), fresh = canvas.cloneNode();
     canvas.replaceWith(fresh);
-    this.back = makeBack(fresh, cpu);
-    this.back.canvas.addEventListener('webglcontextlost', () => this.rebuild(true));
+    this.back = makeBack(fresh, backend);
+    this.back.canvas.addEventListener('webglcontextlost', () => this.rebuild('cpu'));
     this.back.start(this.header, this.planes[this.getAttribute('plane') ?? 0] ?? this.planes[0]);
     for (const batch of this.batches) this.back.add(batch);
     this.redraw();

@@ -93,8 +93,8 @@ export class Loader {
       while (!this.stopped && !this.ranged) {
         const { done, value } = await reader.read();
         if (done) return;
-        const news = this.decoder.push(value);
-        this.report({ type: 'bytes', received: this.decoder.received, time: now() });
+        const time = now(), news = this.decoder.push(value);
+        this.report({ type: 'bytes', received: this.decoder.received, time });
         if (news) this.flush();
       }
     } finally {
@@ -116,14 +116,14 @@ export class Loader {
       const found = response.headers.get('ETag');
       if (response.status === 200 && found === this.etag) return this.readWhole(response);
       if (response.status !== 206 || (found && found !== this.etag)) throw new Replaced(CHANGED);
-      const bytes = new Uint8Array(await response.arrayBuffer());
+      const bytes = new Uint8Array(await response.arrayBuffer()), time = now();
       for (const number of run) {
         const { offset, length } = chunks[number];
         decoder.take(number, bytes.subarray(offset - first.offset, offset - first.offset + length));
         there.add(number);
         decoder.received += length;
       }
-      this.report({ type: 'bytes', received: decoder.received, time: now() });
+      this.report({ type: 'bytes', received: decoder.received, time });
       this.flush();
     }
     decoder.next = chunks.length;
