@@ -3,10 +3,10 @@
 python benchmarks/browser.py [--quick]
 
 Headless Chromium that draws in software, driven by Playwright; one Kodak picture of 768 x 512 pixels with 10,000
-Gaussians in one level, and one at 1.3 bits per pixel in four levels. Times are medians over fresh pages, in milliseconds:
+Gaussians in one level, and one at 1.3 bits per pixel in four levels. Times are medians over fresh pages, in ms:
 
 - decode_first: the whole file in a Worker that has decoded nothing yet; decode_again: the tenth time in that Worker.
-- first_level, whole, by back end: from the last byte that was needed to the moment when pixels of the picture can be read.
+- first_level, whole, by back end: from the last byte that was needed until pixels of the picture can be read.
 """
 
 from __future__ import annotations

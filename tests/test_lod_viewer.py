@@ -495,3 +495,9 @@ def test_a_folder_that_is_served_links_to_the_viewer(chromium, tmp_path):
         finally:
             server.should_exit = True
             thread.join()
+
+
+def test_the_scripts_are_small():
+    scripts = {name: data for name, data in page_files().items() if name.endswith(".js")}
+    assert set(scripts) == {"coding.js", "decode.js", "draw.js", "imagegs-image.js", "load.js"}
+    assert sum(map(len, scripts.values())) < 40_000

@@ -13,6 +13,10 @@ export class FormatError extends Error {
   }
 }
 
+export function fail(message, kind) {
+  throw new FormatError(message, kind);
+}
+
 const { floor, max, min, sqrt, abs } = Math;
 const div = (a, b) => floor(a / b);
 const rounded = (a, b) => floor((2 * a + b) / (2 * b));
@@ -134,9 +138,7 @@ function rangeDecoder(payload) {
   const unsigned = (model) => (bit(model, 0) ? magnitude(model) : 0);
   const signed = (model) => (bit(model, 0) ? (bit(model, 1) ? -magnitude(model) : magnitude(model)) : 0);
   const past = () => taken - payload.length;
-  const check = (allowed) => {
-    if (past() > allowed) throw new FormatError('payload: expected more bytes, found its end');
-  };
+  const check = (allowed) => past() > allowed && fail('payload: expected more bytes, found its end');
   return { bit, even, any, unsigned, signed, past, check };
 }
 
@@ -249,7 +251,7 @@ function contextDecoder({ rootStart, rootStep, ratioStep, placeStep, angleStep, 
     if (!count) return [];
     if (8 * payload.length < count) {
       if (cut) return [];
-      throw new FormatError(`expected at least ${div(count + 7, 8)} bytes, found ${payload.length}`);
+      fail(`expected at least ${div(count + 7, 8)} bytes, found ${payload.length}`);
     }
     const coder = rangeDecoder(payload), allowed = cut ? 0 : 4, earlier = total, back = min(earlier, 16 * count + 1024);
     reserve(earlier + count);
@@ -340,13 +342,13 @@ function contextDecoder({ rootStart, rootStep, ratioStep, placeStep, angleStep, 
       let j = alone ? 8 : clamp(floor((size[near] + size[next] - 2 * centre + 40) / 5), 0, 16);
       see(sizeModel, min(level, 3), dense, roomy, 3 * i + closeness, 4 * j + (dense >> 2));
       const own = (size[at] = centre + coder.signed(sizeModel)), o = min(15, halves(own));
-      if (own < 0 || rootStart + own * rootStep > 524288) throw new FormatError(`size: expected one in range, found ${own}`);
+      if (own < 0 || rootStart + own * rootStep > 524288) fail(`size: expected one in range, found ${own}`);
 
       i = alone ? 15 : min(ratio[near], 14);
       j = alone ? 15 : min((ratio[near] + ratio[next]) >> 1, 14);
       see(ratioModel, o, dense, 4 * i + (o >> 2), 4 * j + closeness);
       ratio[at] = coder.unsigned(ratioModel);
-      if (ratio[at] > 1048576) throw new FormatError(`ratio: expected at most 1048576, found ${ratio[at]}`);
+      if (ratio[at] > 1048576) fail(`ratio: expected at most 1048576, found ${ratio[at]}`);
 
       const R = form(at), n = angles[at];
       see(angleModel, log2(n), alone ? closeness : 3 * course(near) + closeness, alone ? 0 : course(next), 0);
@@ -408,7 +410,7 @@ function contextDecoder({ rootStart, rootStep, ratioStep, placeStep, angleStep, 
         before = p;
         p = coder.signed(model);
         const symbol = (colors[channels * at + c] = expected + p);
-        if (abs(symbol) > most) throw new FormatError(`colour: expected at most ${most}, found ${symbol}`);
+        if (abs(symbol) > most) fail(`colour: expected at most ${most}, found ${symbol}`);
         values[channels * at + c] = symbol * step;
         error += abs(p) * step;
       }
@@ -536,7 +538,7 @@ function fixedDecoder({ widths, floats, channels }) {
         return symbol;
       }));
     }
-    if (!cut && at & 7 && payload[at >> 3] & (255 >> (at & 7))) throw new FormatError('padding: expected zero bits, found others');
+    if (!cut && at & 7 && payload[at >> 3] & (255 >> (at & 7))) fail('padding: expected zero bits, found others');
     return table(Array, count, (i) => before + i);
   }
 
@@ -565,22 +567,22 @@ export function readQuantizer(number, fields, channels) {
     const grid = readGrid(fields.data, channels), record = grid.widths.reduce((sum, width) => sum + width);
     return { lengths: (count) => Array(2).fill(div(count * record + 7, 8)), decoder: () => fixedDecoder(grid) };
   }
-  if (number !== 1) throw new FormatError(`quantizer: expected 0 or 1, found ${number}`);
+  if (number !== 1) fail(`quantizer: expected 0 or 1, found ${number}`);
   const lattice = readLattice(fields, channels);
   return { lengths: (count) => [div(count + 511, 512), Infinity], decoder: (box) => contextDecoder(lattice, box) };
 }
 
 function readGrid(data, channels) {
   const length = 28 + 8 * channels, view = new DataView(data.buffer, data.byteOffset), [position, scale, rotation, color] = data;
-  if (data.length !== length) throw new FormatError(`quantizer's parameters: expected ${length} bytes, found ${data.length}`);
+  if (data.length !== length) fail(`quantizer's parameters: expected ${length} bytes, found ${data.length}`);
   const floats = table(Array, 6 + 2 * channels, (k) => view.getFloat32(4 + 4 * k, true));
   const bad = data.subarray(0, 4).find((width) => width < 4 || width > 32);
-  if (bad !== undefined) throw new FormatError(`bits: expected 4 to 32, found ${bad}`);
+  if (bad !== undefined) fail(`bits: expected 4 to 32, found ${bad}`);
   const pairs = [[0, 2], [1, 3], [4, 5], ...table(Array, channels, (c) => [6 + c, 6 + channels + c])];
   for (const [low, high] of pairs.map((pair) => pair.map((k) => floats[k]))) {
-    if (!(abs(low) < Infinity && low <= high && high < Infinity)) throw new FormatError(`range: expected finite low <= high, found ${low} to ${high}`);
+    if (!(abs(low) < Infinity && low <= high && high < Infinity)) fail(`range: expected finite low <= high, found ${low} to ${high}`);
   }
-  if (floats[4] <= 0) throw new FormatError(`scale range: expected positive numbers, found ${floats[4]}`);
+  if (floats[4] <= 0) fail(`scale range: expected positive numbers, found ${floats[4]}`);
   return { widths: [position, position, scale, scale, rotation, ...Array(channels).fill(color)], floats, channels };
 }
 
@@ -588,13 +590,13 @@ function readLattice(fields, channels) {
   const limits = [[512, 524288], ...Array(4).fill([1, 1048576]), ...Array(channels).fill([1, 16777216])];
   const [rootStart, rootStep, ratioStep, placeStep, angleStep, ...colorSteps] = limits.map(([low, high]) => {
     const value = fields.varint('steps');
-    if (value < low || value > high) throw new FormatError(`quantizer 1: steps: expected ${low} to ${high}, found ${value}`);
+    if (value < low || value > high) fail(`quantizer 1: steps: expected ${low} to ${high}, found ${value}`);
     return value;
   });
   const mask = fields.varint('steps'), triples = table(Array, 32, (c) => c).filter((c) => (mask >>> c) & 1);
   fields.finish(false);
   if (triples.some((c, k) => c + 3 > channels || c < triples[k - 1] + 3)) {
-    throw new FormatError(`quantizer 1: expected triples within ${channels} channels that do not overlap, found the mask ${mask}`);
+    fail(`quantizer 1: expected triples within ${channels} channels that do not overlap, found the mask ${mask}`);
   }
   return { rootStart, rootStep, ratioStep, placeStep, angleStep, colorSteps, triples };
 }

@@ -5,7 +5,7 @@
  *     for await (const bytes of stream) if (decoder.push(bytes)) draw(decoder);
  *     decoder.finish();
  */
-import { FormatError, grown, readQuantizer } from './coding.js';
+import { FormatError, fail, grown, readQuantizer } from './coding.js';
 
 export { FormatError };
 
@@ -13,25 +13,15 @@ const SIGNATURE = [0x89, 0x47, 0x53, 0x49, 13, 10, 26, 10];
 const BLENDS = ['normalized', 'topk', 'sum'];
 const MODES = { L: [1, 8, 16], LA: [2, 8, 16, 32], RGB: [3, 8, 16, 32], RGBA: [4, 8, 16, 32], F: [1, 32] };
 
-// CRC-32C, four bytes at a time
-const CRC = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)];
-for (let n = 0; n < 256; n++) {
-  let c = n;
-  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
-  CRC[0][n] = c;
-}
-for (let n = 0; n < 256; n++) {
-  for (let t = 1; t < 4; t++) CRC[t][n] = (CRC[t - 1][n] >>> 8) ^ CRC[0][CRC[t - 1][n] & 255];
-}
+const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0x82f63b78 : n >>> 1;
+  return n;
+});
 
 /** CRC-32C of bytes. */
 export function checksum(data) {
-  let c = -1, at = 0;
-  for (; at + 4 <= data.length; at += 4) {
-    c ^= data[at] | (data[at + 1] << 8) | (data[at + 2] << 16) | (data[at + 3] << 24);
-    c = CRC[3][c & 255] ^ CRC[2][(c >>> 8) & 255] ^ CRC[1][(c >>> 16) & 255] ^ CRC[0][c >>> 24];
-  }
-  for (; at < data.length; at++) c = (c >>> 8) ^ CRC[0][(c ^ data[at]) & 255];
+  let c = -1;
+  for (let at = 0; at < data.length; at++) c = (c >>> 8) ^ CRC[(c ^ data[at]) & 255];
   return ~c >>> 0;
 }
 
@@ -39,13 +29,12 @@ const hex = (value) => value.toString(16).toUpperCase().padStart(8, '0');
 
 function check(where, expected, found) {
   if (expected !== found) {
-    throw new FormatError(
-      `${where}: CRC-32C: expected ${hex(expected)}, found ${hex(found)}: the bytes were altered`, 'checksum');
+    fail(`${where}: CRC-32C: expected ${hex(expected)}, found ${hex(found)}: the bytes were altered`, 'checksum');
   }
 }
 
 function within(where, value, low, high) {
-  if (!(value >= low && value <= high)) throw new FormatError(`${where}: expected ${low} to ${high}, found ${value}`);
+  if (!(value >= low && value <= high)) fail(`${where}: expected ${low} to ${high}, found ${value}`);
   return value;
 }
 
@@ -59,7 +48,7 @@ class Fields {
 
   take(what, length) {
     const left = this.data.length - this.at;
-    if (length > left) throw new FormatError(`${this.where}: ${what}: expected ${length} bytes, found ${left}`);
+    if (length > left) fail(`${this.where}: ${what}: expected ${length} bytes, found ${left}`);
     this.at += length;
     return this.data.subarray(this.at - length, this.at);
   }
@@ -75,10 +64,10 @@ class Fields {
       const byte = this.number(what, 1);
       value += (byte & 127) * 128 ** k;
       if (byte > 127) continue;
-      if (!byte && k) throw new FormatError(`${this.where}: ${what}: expected a varint in its shortest form`);
+      if (!byte && k) fail(`${this.where}: ${what}: expected a varint in its shortest form`);
       if (value < 2 ** bits) return value;
     }
-    throw new FormatError(`${this.where}: ${what}: expected a varint below 2^${bits}`);
+    fail(`${this.where}: ${what}: expected a varint below 2^${bits}`);
   }
 
   part(what, where) {
@@ -87,21 +76,19 @@ class Fields {
 
   finish(newer) {
     const left = this.data.length - this.at;
-    if (left && !newer) throw new FormatError(`${this.where}: expected the end of its fields, found ${left} more bytes`);
+    if (left && !newer) fail(`${this.where}: expected the end of its fields, found ${left} more bytes`);
   }
 }
 
 /** Refuses a file by its first bytes; the length of its head, or null where that needs more of them. */
 function headLength(data) {
   if (SIGNATURE.some((byte, k) => k < data.length && data[k] !== byte)) {
-    const found = [...data.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
-    throw new FormatError(`signature: expected 89 47 53 49 0d 0a 1a 0a (a .gsimg file), found ${found}`);
+    const show = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    fail(`signature: expected ${show(SIGNATURE)} (a .gsimg file), found ${show(data.subarray(0, 8))}`);
   }
-  if (data.length > 9 && data[8] !== 2) throw new FormatError(`version: expected 2.x, found ${data[8]}.${data[9]}`, 'version');
-  const end = data.subarray(10, 15).findIndex((byte) => byte < 128);
-  if (end < 0 && data.length < 15) return null;
-  const fields = new Fields(data.subarray(10, 15), 'head');
-  return fields.varint('length') + 10 + fields.at;
+  if (data.length > 9 && data[8] !== 2) fail(`version: expected 2.x, found ${data[8]}.${data[9]}`, 'version');
+  const start = data.subarray(10, 15), fields = new Fields(start, 'head');
+  return start.length < 5 && start.every((byte) => byte > 127) ? null : fields.varint('length') + 10 + fields.at;
 }
 
 function half(value) {
@@ -112,7 +99,7 @@ function half(value) {
 
 function readHead(data, maxPixels) {
   const end = data.length - 4;
-  if (end < 11) throw new FormatError(`head: length: expected at least 4 bytes, found ${data.length - 11}`);
+  if (end < 11) fail(`head: length: expected at least 4 bytes, found ${data.length - 11}`);
   check('head', new Fields(data.subarray(end), 'head').number('checksum', 4), checksum(data.subarray(0, end)));
   const newer = data[9] > 0, fields = new Fields(data.subarray(10, end), 'head');
   fields.varint('length');
@@ -130,7 +117,7 @@ function readHeader(fields, maxPixels, newer) {
   const width = within('header: width', fields.varint('width'), 1, 1048576);
   const height = within('header: height', fields.varint('height'), 1, 1048576);
   if (width * height > maxPixels) {
-    throw new FormatError(`header: canvas: expected at most ${maxPixels} pixels, found ${width} x ${height}`);
+    fail(`header: canvas: expected at most ${maxPixels} pixels, found ${width} x ${height}`);
   }
   const channels = within('header: channels', fields.number('channels', 1), 1, 32);
   const blend = BLENDS[within('header: blend', fields.number('blend', 1), 0, 2)];
@@ -138,7 +125,7 @@ function readHeader(fields, maxPixels, newer) {
   const shift = fields.number('block shift', 1);
   if (shift) within('header: block shift, where not 0', shift, 6, 16);
   const background = Float32Array.from({ length: channels }, () => half(fields.number('background', 2)));
-  if (!background.every(Number.isFinite)) throw new FormatError('header: background: expected finite numbers');
+  if (!background.every(Number.isFinite)) fail('header: background: expected finite numbers');
   const quantizer = fields.number('quantizer', 1);
   const parameters = fields.part("quantizer's parameters", 'quantizer 1');
   fields.finish(newer);
@@ -147,7 +134,7 @@ function readHeader(fields, maxPixels, newer) {
 
 function readTable(fields, header, offset, newer) {
   const chunks = [], blocks = header.shift ? columnsOf(header) * Math.ceil(header.height / 2 ** header.shift) : 1;
-  let last = null, total = 0;
+  let last = { level: 0, block: -1 }, total = 0;
   for (let number = 0, n = fields.varint('number of chunks'); number < n; number++) {
     const where = `chunk ${number}`, entry = fields.part(`entry ${number} of the table`, where);
     const kind = entry.varint('kind'), coding = entry.number('coding', 1);
@@ -156,10 +143,9 @@ function readTable(fields, header, offset, newer) {
     const psnr = entry.number('psnr', 2) / 100 || null, sum = entry.number('checksum', 4);
     entry.finish(newer);
     within(`${where}: end`, offset + length, 0, Number.MAX_SAFE_INTEGER);
-    if (!kind) throw new FormatError(`${where}: kind: expected a number from 1, found 0`);
+    if (!kind) fail(`${where}: kind: expected a number from 1, found 0`);
     if (kind === 1) {
-      const after = last ? level === last.level ? block > last.block : level === last.level + 1 : level === 0;
-      if (!after) throw new FormatError(`${where}: expected a level and block in order, found ${level}, ${block}`);
+      if (level === last.level ? block <= last.block : level !== last.level + 1 || last.block < 0) fail(`${where}: expected a level and block in order, found ${level}, ${block}`);
       within(`${where}: block`, block, 0, blocks - 1);
       within(`${where}: count`, count, length ? 1 : 0, 512 * length);
       within(`${where}: Gaussians in all`, total += count, 0, 2 ** 32 - 1);
@@ -168,15 +154,23 @@ function readTable(fields, header, offset, newer) {
     chunks.push({ kind, coding, level, block, count, offset, length, reach, psnr, checksum: sum });
     offset += length;
   }
-  if (!last) throw new FormatError('table: expected a chunk of Gaussians of level 0, found none');
+  if (last.block < 0) fail('table: expected a chunk of Gaussians of level 0, found none');
   return chunks;
 }
 
 function checkLength({ kind, coding, count, length, checksum: sum }, { quantizer, coding: { lengths } }, where) {
   if (!length) check(where, sum, 0);
   if (kind !== 1) return;
-  if (coding !== quantizer) throw new FormatError(`${where}: coding: expected ${quantizer}, found ${coding}`);
+  if (coding !== quantizer) fail(`${where}: coding: expected ${quantizer}, found ${coding}`);
   within(`${where}: length for ${count} Gaussians`, length, ...lengths(count));
+}
+
+function utf8(bytes) {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    fail('metadata: name: expected UTF-8, found other bytes');
+  }
 }
 
 /** Section 5; profiles and the like are not looked into. */
@@ -186,14 +180,14 @@ function readPlanes(fields, channels) {
   for (let left = within('metadata: planes', fields.number('planes', 1), 1, 32); left > 0; left--) {
     const mode = Object.keys(MODES)[within('metadata: mode', fields.number('mode', 1), 0, 4)];
     const bits = fields.number('bits', 1), [own, ...allowed] = MODES[mode];
-    if (!allowed.includes(bits)) throw new FormatError(`metadata: bits: expected ${allowed.join(' or ')}, found ${bits}`);
-    const name = new TextDecoder().decode(fields.take('name', fields.number('name', 1)));
+    if (!allowed.includes(bits)) fail(`metadata: bits: expected ${allowed.join(' or ')}, found ${bits}`);
+    const name = utf8(fields.take('name', fields.number('name', 1)));
     planes.push({ mode, bits, name, channels: own });
   }
   for (const bit of [2, 4, 8]) if (flags & bit) fields.take('profile', fields.number('profile', 4));
   fields.finish(false);
   const found = planes.reduce((sum, plane) => sum + plane.channels, 0);
-  if (found !== channels) throw new FormatError(`metadata: expected ${channels} channels as in the header, found ${found}`);
+  if (found !== channels) fail(`metadata: expected ${channels} channels as in the header, found ${found}`);
   return planes;
 }
 
@@ -259,7 +253,7 @@ export class Decoder {
       while (bytes.length) {
         const need = this.header ? this.needed : Math.max(11, headLength(this.part) ?? this.waiting + 1) - this.waiting;
         const piece = bytes.subarray(0, need);
-        if (!need) throw new FormatError(`end: expected a file of ${this.size} bytes, found more`);
+        if (!need) fail(`end: expected a file of ${this.size} bytes, found more`);
         this.pending = grown(this.pending, this.waiting + piece.length);
         this.pending.set(piece, this.waiting);
         this.waiting += piece.length;
@@ -288,7 +282,7 @@ export class Decoder {
    */
   take(number, payload) {
     const chunk = this.chunks[number], where = `chunk ${number}`;
-    if (payload.length !== chunk.length) throw new FormatError(`${where}: expected ${chunk.length} bytes, found ${payload.length}`);
+    if (payload.length !== chunk.length) fail(`${where}: expected ${chunk.length} bytes, found ${payload.length}`);
     check(where, chunk.checksum, checksum(payload));
     if (chunk.kind === 1) this.decode(number, payload, false);
   }
@@ -304,7 +298,7 @@ export class Decoder {
     if (this.header && this.next === this.chunks.length) return '';
     const expected = this.header ? this.size : headLength(this.part) ?? this.waiting + 1;
     const found = `expected ${expected} bytes, found ${this.received}`;
-    if (this.level < 0) throw new FormatError(`${found}`, 'truncated');
+    if (this.level < 0) fail(found, 'truncated');
     const whole = this.level;
     if (this.waiting && this.chunks[this.next].kind === 1) this.decode(this.next, this.part, true);
     return `${found}: what there is was drawn; of its levels 0 to ${this.levels - 1}, those up to ${whole} are whole`;
@@ -338,7 +332,7 @@ export class Decoder {
     try {
       found = decoder.decode(payload, count, cut);
     } catch (error) {
-      throw new FormatError(`chunk ${number}: ${error.message}`, error.kind);
+      fail(`chunk ${number}: ${error.message}`, error.kind);
     }
     const total = this.count + found.length;
     this.means = grown(this.means, 2 * total);

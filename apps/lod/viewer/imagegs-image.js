@@ -7,7 +7,7 @@
  * {level, levels, bytes, psnr}, `firstpicture` {afterLastByte}, `load` {note}, `error` {message}.
  */
 import { makeBack } from './draw.js';
-import { Loader, touches } from './load.js';
+import { load, touches } from './load.js';
 import { boxOf } from './decode.js';
 
 const STYLE = `
@@ -62,25 +62,19 @@ export class ImagegsImage extends HTMLElement {
     this.message('');
     if (!source) return;
     this.source = source instanceof Blob ? source : new URL(source, document.baseURI).href;
-    const region = this.getAttribute('region')?.split(',').map(Number) ?? null;
-    const start = { source: this.source, region }, hear = (message) => this.hear(message);
+    this.region = this.getAttribute('region')?.split(',').map(Number) ?? null;
+    const start = { source: this.source, region: this.region };
+    const here = () => Object.assign(this, load(start.source, start.region, (message) => this.hear(message)));
     try {
       const worker = new Worker(new URL('load.js', import.meta.url), { type: 'module' });
-      worker.onmessage = ({ data }) => hear(data);
-      worker.onerror = () => this.header || !this.stop || (this.stop(), this.openHere(start, hear));
-      worker.postMessage(start);
       this.stop = () => worker.terminate();
-      this.ask = (wanted) => worker.postMessage({ region: wanted });
-    } catch { // scripts of another site may not be Workers
-      this.openHere(start, hear);
+      this.ask = (region) => worker.postMessage({ region });
+      worker.onmessage = ({ data }) => this.hear(data);
+      worker.onerror = () => this.header || (this.stop(), here());
+      worker.postMessage(start);
+    } catch {
+      here(); // scripts of another site may not be Workers
     }
-  }
-
-  openHere(start, hear) {
-    const loader = new Loader(start.source, start, hear);
-    this.stop = () => loader.stop();
-    this.ask = (wanted) => (loader.region = wanted);
-    loader.run();
   }
 
   stop() {}
@@ -130,17 +124,14 @@ export class ImagegsImage extends HTMLElement {
     if (!this.header) return;
     const canvas = this.root.querySelector('canvas'), fresh = canvas.cloneNode();
     canvas.replaceWith(fresh);
-    this.back = makeBack(fresh, backend);
+    this.back = makeBack(fresh, this.header, this.planes[this.getAttribute('plane') ?? 0] ?? this.planes[0], backend);
     this.back.canvas.addEventListener('webglcontextlost', () => this.rebuild('cpu'));
-    this.back.start(this.header, this.planes[this.getAttribute('plane') ?? 0] ?? this.planes[0]);
-    for (const batch of this.batches) this.back.add(batch);
     this.redraw();
   }
 
   take(batch) {
     if (batch.number >= 0) this.there.add(batch.number);
     this.batches.push(batch);
-    this.back.add(batch);
     this.redraw();
   }
 
@@ -184,7 +175,7 @@ export class ImagegsImage extends HTMLElement {
     this.view = { step, x: held(view.x, header.width, width * step), y: held(view.y, header.height, height * step) };
     this.fitted = false;
     this.redraw();
-    if (header.shift && !this.ended) this.ask(width * height * step * step < 0.5 * header.width * header.height ? this.seen : null);
+    if (header.shift && !this.ended) this.ask(width * height * step * step < 0.5 * header.width * header.height ? this.seen : this.region);
   }
 
   /** Zooms about a point of the element, CSS pixels, the middle by default; and moves there what was at another. */
@@ -209,17 +200,10 @@ export class ImagegsImage extends HTMLElement {
     this.frame = 0;
     if (!this.back || !this.header || !this.view) return;
     const asked = this.getAttribute('level'), most = asked === null || asked === '' ? Infinity : Number(asked);
-    const level = this.ended ? Math.min(most, this.levels) : Math.min(most, this.whole), runs = [];
-    let start = 0;
-    for (const { number, count } of this.batches) {
-      const last = runs[runs.length - 1], of = number < 0 ? this.levels : this.chunks[number].level;
-      if (of > level) ;
-      else if (last && last[0] + last[1] === start) last[1] += count;
-      else runs.push([start, count]);
-      start += count;
-    }
+    const level = Math.min(most, this.ended ? this.levels : this.whole);
+    const levelOf = ({ number }) => (number < 0 ? this.levels : this.chunks[number].level); // -1: of a chunk that was cut
     if (level < 0 && !this.ended) return;
-    this.back.draw(this.view, runs.filter(([, count]) => count));
+    this.back.draw(this.view, this.batches.filter((batch) => batch.count && levelOf(batch) <= level));
     this.announce(Math.min(level, this.levels - 1));
   }
 

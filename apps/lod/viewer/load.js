@@ -2,100 +2,93 @@
  * Fetches a file and decodes it as its bytes come; a Worker's script, and a module for pages that may not have Workers.
  *
  * Messages to the page, in `type`: `head` {header, chunks, size}; `chunk` {number, count, means, scales, rotations,
- * colors}, number -1 for what a cut chunk gave; `bytes` {received}; `restart`: forget everything; `end` {note, error, kind}.
+ * colors}, number -1 for what a cut chunk gave; `bytes` {received, time}; `restart`: forget everything; `end` {note, error,
+ * kind, received}.
  */
 import { Decoder, FormatError, boxOf } from './decode.js';
 
-const TRIES = 4, RUN = 1 << 17, CHANGED = 'the file changed again and again while it was read';
+const TRIES = 4, RUN = 1 << 17;
 
 /** The file was replaced by another while it was read. */
 class Replaced extends Error {}
 
-export class Loader {
-  /**
-   * @param {string | Blob} source address or file
-   * @param {{region?: number[] | null}} options region: x, y, width, height on the canvas; its blocks are fetched first
-   * @param {(message: object, transfer?: Transferable[]) => void} report
-   */
-  constructor(source, { region = null } = {}, report) {
-    Object.assign(this, { source, region, report, stopped: false, aborter: new AbortController() });
-  }
+const now = () => performance.timeOrigin + performance.now();
+const replaced = () => new Replaced('the file changed again and again while it was read');
+const etagOf = (response) => [response.headers.get('ETag')].find((tag) => tag && !tag.startsWith('W/')) ?? null;
 
-  stop() {
-    this.stopped = true;
-    this.aborter.abort();
-  }
+/** Whether a box, grown by a margin on all sides, has a point in common with a region. */
+export function touches([x, y, width, height], margin, [left, top, wide, high]) {
+  return x - margin <= left + wide && left <= x + width + margin && y - margin <= top + high && top <= y + height + margin;
+}
 
-  /** Reads all of it; whatever happens is reported. */
-  async run() {
-    let end = {};
-    for (let tries = 0; ; tries++) {
-      this.decoder = new Decoder();
-      this.sent = 0;
-      this.etag = null;
-      try {
-        await this.read();
-        this.flush();
-        end = { note: this.decoder.finish() };
-        this.flush();
-      } catch (error) {
-        if (error instanceof Replaced && tries < TRIES) {
-          this.report({ type: 'restart' });
-          continue;
-        }
-        this.flush();
-        end = { error: error.message, kind: error instanceof FormatError ? error.kind : 'network' };
+/**
+ * Reads a file; whatever happens is reported.
+ *
+ * @param {string | Blob} source address or file
+ * @param {number[] | null} region x, y, width, height on the canvas: of a file in blocks, those there are fetched first
+ * @param {(message: object, transfer: Transferable[]) => void} report
+ * @returns {{ask: (region: number[] | null) => void, stop: () => void}}
+ */
+export function load(source, region, report) {
+  const aborter = new AbortController();
+  let decoder, sent, etag, stopped = false;
+
+  async function run(tries = 0) {
+    let end;
+    decoder = new Decoder();
+    sent = 0;
+    etag = null;
+    try {
+      await read();
+      flush();
+      end = { note: decoder.finish() };
+    } catch (error) {
+      if (error instanceof Replaced && tries < TRIES) {
+        report({ type: 'restart' });
+        return run(tries + 1);
       }
-      break;
+      end = { error: error.message, kind: error instanceof FormatError ? error.kind : 'network' };
     }
-    if (!this.stopped) this.report({ type: 'end', ...end, received: this.decoder.received, time: now() });
+    flush();
+    if (!stopped) report({ type: 'end', ...end, received: decoder.received });
   }
 
-  async read() {
-    if (typeof this.source !== 'string') return this.push(this.source.stream());
+  async function read() {
+    if (typeof source !== 'string') return push(source.stream());
     for (let tries = 0; ; tries++) {
-      const { received } = this.decoder, response = await this.fetch(received ? `bytes=${received}-` : '');
-      if (received && (response.status !== 206 || strong(response) !== this.etag)) throw new Replaced(CHANGED);
-      if (!received) {
-        if (!response.ok) throw new Error(`expected the file, found HTTP ${response.status} ${response.statusText}`);
-        this.etag = strong(response);
-      }
-      const broken = await this.push(response.body).then(() => null, (error) => error);
+      const { received } = decoder, response = await ask(received ? `bytes=${received}-` : '');
+      if (received && (response.status !== 206 || etagOf(response) !== etag)) throw replaced();
+      if (!response.ok) throw new Error(`expected the file, found HTTP ${response.status} ${response.statusText}`);
+      etag = etagOf(response);
+      const broken = await push(response.body).then(() => null, (error) => error);
       if (broken instanceof FormatError) throw broken;
-      if (this.ranged) return this.readRuns();
-      if (this.stopped || this.complete) return;
-      if (!broken) return; // the file itself may be short
-      if (tries === TRIES || (this.decoder.received && !this.etag)) {
-        if (this.decoder.size) return; // what there is is drawn
+      if (ranged()) return readRuns();
+      if (stopped || !broken) return; // the file itself may be short
+      if (tries === TRIES || (decoder.received && !etag)) {
+        if (decoder.size) return; // what there is is drawn
         throw broken;
       }
       await new Promise((resolve) => setTimeout(resolve, 200 * 2 ** tries));
     }
   }
 
-  get complete() {
-    return this.decoder.header !== null && this.decoder.next === this.decoder.chunks.length;
-  }
-
   /** Whether the file is now to be read block by block. */
-  get ranged() {
-    return Boolean(this.region && this.etag && this.decoder.header?.shift && !this.complete);
+  const ranged = () => region && etag && decoder.header?.shift && decoder.next < decoder.chunks.length;
+
+  function ask(range) {
+    const headers = range ? { Range: range, ...(etag ? { 'If-Range': etag } : {}) } : {};
+    return fetch(source, { headers, signal: aborter.signal, cache: range ? 'no-store' : 'default' });
   }
 
-  fetch(range) {
-    const headers = range ? { Range: range, ...(this.etag ? { 'If-Range': this.etag } : {}) } : {};
-    return fetch(this.source, { headers, signal: this.aborter.signal, cache: range ? 'no-store' : 'default' });
-  }
-
-  async push(stream) {
+  async function push(stream) {
     const reader = stream.getReader();
     try {
-      while (!this.stopped && !this.ranged) {
+      while (!stopped && !ranged()) {
         const { done, value } = await reader.read();
         if (done) return;
-        const time = now(), news = this.decoder.push(value);
-        this.report({ type: 'bytes', received: this.decoder.received, time });
-        if (news) this.flush();
+        const time = now(), news = decoder.push(value);
+        report({ type: 'bytes', received: decoder.received, time });
+        if (news) flush();
       }
     } finally {
       reader.cancel().catch(() => {});
@@ -103,93 +96,78 @@ export class Loader {
   }
 
   /** Fetches the chunks that are left by ranges, those of the region first. */
-  async readRuns() {
-    const { decoder } = this, { chunks } = decoder;
+  async function readRuns() {
+    const { chunks, done } = decoder, there = new Set(done.map(({ number }) => number));
     decoder.received -= decoder.waiting; // of a chunk that will be asked for as a whole
-    decoder.waiting = 0;
-    const there = new Set(decoder.done.map(({ number }) => number));
-    for (;;) {
-      const run = this.nextRun(chunks, there);
-      if (!run.length || this.stopped) break;
-      const first = chunks[run[0]], last = chunks[run[run.length - 1]], end = last.offset + last.length;
-      const response = await this.fetch(`bytes=${first.offset}-${end - 1}`);
-      const found = response.headers.get('ETag');
-      if (response.status === 200 && found === this.etag) return this.readWhole(response);
-      if (response.status !== 206 || (found && found !== this.etag)) throw new Replaced(CHANGED);
+    for (let run; (run = nextRun(chunks, there)).length && !stopped; ) {
+      const first = chunks[run[0]].offset, last = chunks[run[run.length - 1]];
+      const response = await ask(`bytes=${first}-${last.offset + last.length - 1}`), found = etagOf(response);
+      if (response.status === 200 && found === etag) {
+        report({ type: 'restart' }); // the server knows no ranges
+        decoder = new Decoder();
+        sent = 0;
+        region = null;
+        return push(response.body);
+      }
+      if (response.status !== 206 || found !== etag) throw replaced();
       const bytes = new Uint8Array(await response.arrayBuffer()), time = now();
       for (const number of run) {
         const { offset, length } = chunks[number];
-        decoder.take(number, bytes.subarray(offset - first.offset, offset - first.offset + length));
+        decoder.take(number, bytes.subarray(offset - first, offset - first + length));
         there.add(number);
         decoder.received += length;
       }
-      this.report({ type: 'bytes', received: decoder.received, time });
-      this.flush();
+      report({ type: 'bytes', received: decoder.received, time });
+      flush();
     }
     decoder.next = chunks.length;
   }
 
-  /** From a server that does not know ranges. */
-  async readWhole(response) {
-    this.report({ type: 'restart' });
-    Object.assign(this, { decoder: new Decoder(), sent: 0, region: null });
-    await this.push(response.body);
-  }
-
   /** Chunks that lie side by side and are wanted next. */
-  nextRun(chunks, there) {
-    const { header } = this.decoder, region = this.region ?? [0, 0, header.width, header.height], near = new Set();
-    for (const { block, reach } of chunks) if (touches(boxOf(header, block), reach, region)) near.add(block);
-    const wanted = (n) => n < chunks.length && chunks[n].kind === 1 && !there.has(n);
-    const numbers = [...chunks.keys()].filter(wanted), close = numbers.filter((n) => near.has(chunks[n].block));
-    const run = [(close.length ? close : numbers)[0]].filter((n) => n !== undefined);
-    for (let bytes = run.length ? chunks[run[0]].length : RUN, n = run[0] + 1; bytes < RUN && wanted(n); n++) {
-      if (close.length && !near.has(chunks[n].block)) break;
-      run.push(n);
-      bytes += chunks[n].length;
-    }
-    return run;
+  function nextRun(chunks, there) {
+    const { header } = decoder, seen = region ?? [0, 0, header.width, header.height];
+    const near = new Set(chunks.filter(({ block, reach }) => touches(boxOf(header, block), reach, seen)).map(({ block }) => block));
+    const numbers = [...chunks.keys()].filter((n) => chunks[n].kind === 1 && !there.has(n));
+    const close = numbers.filter((n) => near.has(chunks[n].block)), wanted = close.length ? close : numbers;
+    let bytes = 0;
+    const end = wanted.findIndex((n, k) => n !== wanted[0] + k || (bytes += chunks[n].length) > RUN && k);
+    return end < 0 ? wanted : wanted.slice(0, end);
   }
 
   /** Sends what is new. */
-  flush() {
-    const { decoder } = this, { header, chunks, size, done } = decoder;
-    if (!header || this.stopped) return;
-    if (!this.sent) {
+  function flush() {
+    const { header, chunks, size, done } = decoder;
+    if (!header || stopped) return;
+    if (!sent) {
+      sent = 1;
       const { coding, parameters, ...plain } = header;
-      this.report({ type: 'head', header: plain, chunks, size });
-      this.sent = 1;
+      report({ type: 'head', header: plain, chunks, size });
     }
-    const total = done.reduce((sum, { count }) => sum + count, 0), { channels } = header;
-    const send = (number, start, count) => {
-      const cut = (array, width) => array.slice(width * start, width * (start + count));
-      const [means, scales] = [cut(decoder.means, 2), cut(decoder.scales, 2)];
-      const [rotations, colors] = [cut(decoder.rotations, 1), cut(decoder.colors, channels)];
-      const buffers = [means, scales, rotations, colors].map(({ buffer }) => buffer);
-      this.report({ type: 'chunk', number, count, means, scales, rotations, colors }, buffers);
-    };
-    for (; this.sent <= done.length; this.sent++) {
-      const { number, start, count } = done[this.sent - 1];
-      send(number, start, count);
-    }
-    if (decoder.count > total) send(-1, total, decoder.count - total);
+    for (; sent <= done.length; sent++) send(done[sent - 1]);
+    const total = done.reduce((sum, { count }) => sum + count, 0);
+    if (decoder.count > total) send({ number: -1, start: total, count: decoder.count - total });
   }
-}
 
-const now = () => performance.timeOrigin + performance.now();
-const strong = (response) => [response.headers.get('ETag')].find((tag) => tag && !tag.startsWith('W/')) ?? null;
+  function send({ number, start, count }) {
+    const found = {}, widths = { means: 2, scales: 2, rotations: 1, colors: decoder.header.channels };
+    for (const name in widths) found[name] = decoder[name].slice(widths[name] * start, widths[name] * (start + count));
+    report({ type: 'chunk', number, count, ...found }, Object.values(found).map(({ buffer }) => buffer));
+  }
 
-/** Whether a box, grown by a margin on all sides, has a point in common with a region. */
-export function touches([x, y, width, height], margin, [left, top, wide, high]) {
-  return x - margin <= left + wide && left <= x + width + margin && y - margin <= top + high && top <= y + height + margin;
+  run();
+  return {
+    ask: (wanted) => (region = wanted),
+    stop() {
+      stopped = true;
+      aborter.abort();
+    },
+  };
 }
 
 if (typeof WorkerGlobalScope !== 'undefined' && self instanceof WorkerGlobalScope) {
-  let loader = null;
-  self.onmessage = ({ data }) => {
-    if (data.source) {
-      loader = new Loader(data.source, data, (message, transfer) => self.postMessage(message, transfer ?? []));
-      loader.run();
-    } else if (loader) loader.region = data.region;
+  let loading;
+  self.onmessage = ({ data: { source, region } }) => {
+    if (source) loading = load(source, region, (message, transfer) => self.postMessage(message, transfer ?? []));
+    else loading?.ask(region);
   };
 }
