@@ -192,22 +192,23 @@ function cpuBack(canvas, header, plane) {
     for (let row = Math.max(top, Math.ceil(cy - tall - 0.5)); row < Math.min(bottom, cy + tall); row++) {
       const dy = row + 0.5 - cy, room = RADIUS * RADIUS - (dy * dy) / yy, middle = cx + slope * dy;
       if (room <= 0) continue;
-      const wide = Math.sqrt(room / precision), bell = amplitude * Math.exp(-(dy * dy) / yy / 2), end = Math.min(right, middle + wide);
-      for (let column = Math.max(left, Math.ceil(middle - wide - 0.5)); column < end; column++) {
-        const t = column + 0.5 - middle, w = bell * Math.exp(-0.5 * precision * t * t) - least, at = 5 * (row * width + column);
-        if (w <= 0) continue;
+      const wide = Math.sqrt(room / precision), first = Math.max(left, Math.ceil(middle - wide - 0.5));
+      // along the row the bell's value falls by a factor that itself falls by one factor
+      const t = first + 0.5 - middle, fall = Math.exp(-precision), end = Math.min(right, middle + wide);
+      let bell = amplitude * Math.exp(-(precision * t * t + (dy * dy) / yy) / 2), ratio = Math.exp(-precision * (t + 0.5));
+      for (let column = first, at = 5 * (row * width + first); column < end; column++, at += 5, bell *= ratio, ratio *= fall) {
+        const w = bell - least;
+        if (!(w > 0)) continue;
         if (k) keep(k * at, w, r, g, b, a);
-        else add(at, w, r, g, b, a);
+        else {
+          sums[at] += w * r;
+          sums[at + 1] += w * g;
+          sums[at + 2] += w * b;
+          sums[at + 3] += w * a;
+          sums[at + 4] += w;
+        }
       }
     }
-  }
-
-  function add(at, w, r, g, b, a) {
-    sums[at] += w * r;
-    sums[at + 1] += w * g;
-    sums[at + 2] += w * b;
-    sums[at + 3] += w * a;
-    sums[at + 4] += w;
   }
 
   /** Puts a weight among the k largest of a pixel; of equal ones the earlier stays. */
@@ -219,7 +220,9 @@ function cpuBack(canvas, header, plane) {
   }
 
   function divide(out, at) {
-    for (let n = 5 * k * at; n < 5 * k * (at + 1) && best[n + 4]; n += 5) add(5 * at, best[n + 4], best[n], best[n + 1], best[n + 2], best[n + 3]);
+    for (let n = 5 * k * at; n < 5 * k * (at + 1) && best[n + 4]; n += 5) {
+      for (let c = 0; c < 5; c++) sums[5 * at + c] += best[n + 4] * (c < 4 ? best[n + c] : 1);
+    }
     const total = sums[5 * at + 4] + EPSILON;
     for (let c = 0; c < 4; c++) {
       const sum = sums[5 * at + c], value = plain ? sum : (sum + EPSILON * background[c]) / total;

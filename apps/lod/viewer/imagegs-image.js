@@ -125,6 +125,7 @@ export class ImagegsImage extends HTMLElement {
     const canvas = this.root.querySelector('canvas'), fresh = canvas.cloneNode();
     canvas.replaceWith(fresh);
     this.back = makeBack(fresh, this.header, this.planes[this.getAttribute('plane') ?? 0] ?? this.planes[0], backend);
+    this.drawn = '';
     this.back.canvas.addEventListener('webglcontextlost', () => this.rebuild('cpu'));
     this.redraw();
   }
@@ -194,8 +195,8 @@ export class ImagegsImage extends HTMLElement {
     this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  /** Draws now. */
-  draw() {
+  /** Draws now, unless all is as it was. */
+  draw(always) {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     if (!this.back || !this.header || !this.view) return;
@@ -203,7 +204,10 @@ export class ImagegsImage extends HTMLElement {
     const level = Math.min(most, this.ended ? this.levels : this.whole);
     const levelOf = ({ number }) => (number < 0 ? this.levels : this.chunks[number].level); // -1: of a chunk that was cut
     if (level < 0 && !this.ended) return;
-    this.back.draw(this.view, this.batches.filter((batch) => batch.count && levelOf(batch) <= level));
+    const batches = this.batches.filter((batch) => batch.count && levelOf(batch) <= level);
+    const { width, height } = this.back.canvas, drawn = JSON.stringify([this.view, width, height, batches.length]);
+    if (always || drawn !== this.drawn) this.back.draw(this.view, batches);
+    this.drawn = drawn;
     this.announce(Math.min(level, this.levels - 1));
   }
 
@@ -220,7 +224,7 @@ export class ImagegsImage extends HTMLElement {
 
   /** A PNG of what is seen. @returns {Promise<Blob>} */
   snapshot() {
-    this.draw();
+    this.draw(true);
     return new Promise((resolve) => this.back.canvas.toBlob(resolve));
   }
 
