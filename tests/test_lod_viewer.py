@@ -329,9 +329,9 @@ def test_a_file_that_changes_between_ranges_is_read_anew(seen):
     assert difference(seen.pixels(), as_rgba(render(gaussians_of(other)))) < 0.5
 
 
-ONLY_SOFTWARE = """const get = HTMLCanvasElement.prototype.getContext;
-HTMLCanvasElement.prototype.getContext = function (kind, options) {
-  return options?.failIfMajorPerformanceCaveat ? null : get.call(this, kind, options);
+IN_SOFTWARE = """const get = WebGL2RenderingContext.prototype.getParameter;
+WebGL2RenderingContext.prototype.getParameter = function (name) {
+  return name === 37446 ? 'Google SwiftShader' : get.call(this, name);
 };"""
 WITHOUT_WEBGL = """const get = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
@@ -341,14 +341,14 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 
 @pytest.mark.parametrize(
     ("script", "backend"),
-    [(WITHOUT_WEBGL, "CPU"), ("delete window.Worker;", "WebGL 2"), (ONLY_SOFTWARE, "CPU")],
+    [(WITHOUT_WEBGL, "CPU"), ("delete window.Worker;", "WebGL 2"), (IN_SOFTWARE, "CPU")],
     ids=["no WebGL", "no Worker", "WebGL in software"],
 )
 def test_what_a_browser_lacks_is_done_without(chromium, script, backend):
     with viewer(chromium) as seen:
         seen.start(script)
         seen.put("/a.gsimg", DATA)
-        seen.show("/a.gsimg", SIZE, backend="auto" if script == ONLY_SOFTWARE else "webgl")
+        seen.show("/a.gsimg", SIZE, backend="auto" if script == IN_SOFTWARE else "webgl")
         seen.wait("load")
         assert seen.page.evaluate("window.image.back.kind") == backend
         assert difference(seen.pixels(), as_rgba(render(gaussians_of(DATA)))) < 0.5

@@ -74,8 +74,11 @@ function tints(colors, channels, { first, channels: own }) {
 const frameOf = ({ width, height }, { x, y, step }) => [-x / step, -y / step, (width - x) / step, (height - y) / step];
 
 function glBack(canvas, header, plane, slow) {
-  const gl = canvas.getContext('webgl2', { premultipliedAlpha: false, antialias: false, depth: false, failIfMajorPerformanceCaveat: !slow });
+  const options = { premultipliedAlpha: false, antialias: false, depth: false, failIfMajorPerformanceCaveat: !slow };
+  const gl = canvas.getContext('webgl2', options);
   const float = gl?.getExtension('EXT_color_buffer_float') && gl.getExtension('EXT_float_blend');
+  const by = gl?.getParameter(gl.getExtension('WEBGL_debug_renderer_info')?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER);
+  if (!slow && /swiftshader|llvmpipe|software|basic render/i.test(by)) throw new Error('software');
   if (!float && !gl?.getExtension('EXT_color_buffer_half_float')) throw new Error('no WebGL 2 that adds up');
   const opaque = plane.channels % 2 === 1, uploads = new Map(), buffer = gl.createFramebuffer();
   const targets = opaque ? [gl.createTexture()] : [gl.createTexture(), gl.createTexture()];
