@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("step", "quality", "scaling", "process", "ablation", "saliency_sources", "lod_server")
+NAMES = ("step", "quality", "scaling", "process", "ablation", "saliency_sources", "lod_server", "lod_counts")
 
 if __name__ == "__main__":
     unknown = [argument for argument in sys.argv[1:] if argument != "--quick"]

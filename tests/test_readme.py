@@ -49,7 +49,7 @@ def test_the_command_lines_parse(line):
 
 
 def test_there_are_command_lines():
-    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights"}
+    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights", "lod"}
     assert {shlex.split(line)[1] for line in COMMANDS} == named
 
 
