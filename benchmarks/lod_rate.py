@@ -1,11 +1,11 @@
 """What the beginnings of progressive files show: against separate files, a plain file, progressive JPEG and JPEG 2000.
 
-python benchmarks/lod_rate.py [--quick] [--write-docs]
+python benchmarks/lod_rate.py [--set kodak|stylized] [--quick] [--write-docs]
 
-Kodak at 1.3 bits per pixel. For each picture: one file in levels that were fitted together, and a separate file of
-the size of each prefix, the whole included; a progressive JPEG of about that size, cut at shares of its bytes; and
-JPEG 2000 files at some rates, which whole quality layers of one file come within 0.1 dB of. Bytes are real, heads
-included.
+Kodak, or the stylised pictures of up to 1,024 pixels a side, at 1.3 bits per pixel. For each picture: one file in
+levels that were fitted together, and a separate file of the size of each prefix, the whole included; a progressive
+JPEG of about that size, cut at shares of its bytes; and JPEG 2000 files at some rates, which whole quality layers of
+one file come within 0.1 dB of. Bytes are real, heads included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROOT, THREADS, kodak, write
+from common import RESULTS, ROOT, SHARED, THREADS, kodak, write
 from imagegs.apps.lod import export
 from matplotlib.figure import Figure
 from PIL import Image, ImageFile
@@ -30,6 +30,8 @@ from imagegs.plots import write_figure
 NAME, BPP, EFFORT = "lod_rate", 1.3, 5
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 LAYERS = (0.05, 0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.3)
+JPEG_XL = {0.1: 18.94, 0.15: 20.57, 0.2: 22.75, 0.3: 24.12, 0.4: 25.91, 0.5: 28.99, 0.6: 31.50, 0.8: 32.64, 1.0: 34.69}
+"""Progressive AC, 1.12 bpp, mean of the Kodak pictures that decode at each share (../shared/research/peers.md)."""
 DOCUMENT = ROOT / "docs" / "progressive.md"
 BEGIN, END = "<!-- prefixes: begin -->", "<!-- prefixes: end -->"
 
@@ -132,6 +134,9 @@ def draw(mean: dict[str, Any]) -> Figure:
     )
     axes.plot(shares, [row["separate"] for row in mean["levels"]], "o:", label="imagegs, separate files")
     axes.plot([100 * share for share in SHARES], mean["jpeg"], "s-", label="progressive JPEG")
+    axes.plot(
+        [100 * share for share in JPEG_XL], list(JPEG_XL.values()), "d-", label="JPEG XL, progressive AC, 1.12 bpp"
+    )
     axes.plot([100 * bpp / BPP for bpp in LAYERS], mean["jpeg2000"], "^-", label="JPEG 2000, by layers")
     axes.set(xlabel=f"bytes received, % of a file of {BPP} bits per pixel", ylabel="PSNR, dB (mean of Kodak 1–12)")
     axes.grid(alpha=0.3)
@@ -139,11 +144,28 @@ def draw(mean: dict[str, Any]) -> Figure:
     return figure
 
 
-def write_docs(mean: dict[str, Any]) -> None:
-    write_figure(ROOT / "docs" / "images" / "progressive-curve.png", draw(mean))
+def pictures_of(name: str) -> list[Path]:
+    """Those of a set that are measured."""
+    if name == "kodak":
+        return kodak()
+    found = sorted((SHARED / "data" / "stylized").glob("*.png"))
+    return [path for path in found if max(Image.open(path).size) <= 1024]
+
+
+def results_of(name: str) -> Path:
+    return RESULTS / (f"{NAME}.json" if name == "kodak" else f"{NAME}_{name}.json")
+
+
+def write_docs() -> None:
+    """Puts the figures at hand into the document."""
+    means = [
+        json.loads(results_of(name).read_text(encoding="utf-8"))["results"]["mean"] for name in ("kodak", "stylized")
+    ]
+    write_figure(ROOT / "docs" / "images" / "progressive-curve.png", draw(means[0]))
     text = DOCUMENT.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(mean)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    tables = f"{table(means[0])}\n\nSix stylised pictures of up to 1,024 pixels a side, likewise:\n\n{table(means[1])}"
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -152,16 +174,17 @@ if __name__ == "__main__":
     parser.add_argument(
         "--write-docs", action="store_true", help="only put the figures at hand into docs/progressive.md"
     )
+    parser.add_argument("--set", choices=("kodak", "stylized"), default="kodak", help="which pictures")
     arguments = parser.parse_args()
-    path = RESULTS / f"{NAME}.json"
     if arguments.write_docs:
-        write_docs(json.loads(path.read_text(encoding="utf-8"))["results"]["mean"])
+        write_docs()
         raise SystemExit
-    if not kodak():
-        raise SystemExit("lod_rate.py: expected the Kodak pictures in ../shared/data/kodak, found none")
+    paths = pictures_of(arguments.set)[: 2 if arguments.quick else None]
+    if not paths:
+        raise SystemExit(f"lod_rate.py: expected pictures in ../shared/data/{arguments.set}, found none")
     found = []
     with native.threads(THREADS):
-        for picture in kodak(2 if arguments.quick else None):
+        for picture in paths:
             found.append(measure(picture))
             print(
                 picture.stem,
@@ -169,5 +192,6 @@ if __name__ == "__main__":
                 flush=True,
             )
             if not arguments.quick:
-                write(NAME, "python benchmarks/lod_rate.py", {"mean": means(found), "pictures": found})
+                command = f"python benchmarks/lod_rate.py --set {arguments.set}"
+                write(results_of(arguments.set).stem, command, {"mean": means(found), "pictures": found})
     print(table(means(found)))
