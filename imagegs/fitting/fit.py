@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def run(
     """
     check_device(device)
     observed = make_target(target, guidance)
-    canvas = observed if guide is None else make_target(guide, guidance)
+    canvas = observed
+    if guide is not None:  # the loss's map is that of what is observed
+        canvas = make_target(guide, None if guidance is None else replace(guidance, loss=None))
     if operator is None and guide is not None:
         raise ConfigError("guide: expected an operator with it, found none")
     if guidance is not None:

@@ -1,0 +1,267 @@
+"""Degraded picture -> restored picture: Gaussians fitted through the operator, and how many it takes.
+
+```
+observation ─ guess ─┬─ capacity (held-out pixels) ── N ──┐
+                     └──────────── fits of several seeds through D ── mean = restored ─ encode ─> file
+```
+
+The mean of fits with different seeds is better than each: what they share is the picture, what they do not share is
+noise. How many Gaussians a fit gets is chosen by pixels that it does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imagegs import ConfigError, Picture, ShapeError, as_picture, fit, render
+
+from .jpeg import JpegIntervals
+from .noise import estimate_noise
+from .operators import FloatArray, Identity, Operator, check_fits
+
+FITS = 6
+STEPS = {"plain": 200, "through": 300}
+"""Of each fit; with an operator there is no relocation, which makes up for steps."""
+JPEG_SHARE = 0.05
+"""Gaussians for each pixel of a JPEG file, whose intervals hold them back: more do no harm."""
+FIRST_SHARE = 0.012
+"""Gaussians of the first trial for each pixel that is known; from there they are doubled or halved."""
+MOST_TRIALS = 5
+HELD_OUT = 0.1
+"""Share of the known pixels that trials do not see, where there is no noise to tell by."""
+NOISE_ADDED = 0.4
+"""Noise added to what trials see, times that which is there."""
+TRIAL_FITS = 2
+_OWN = 0x5EED
+"""So that noise which somebody made with the same seed, for a test, is not ours."""
+LEAST_SIGMA = 1.5 / 255
+"""Less noise does not choose the number of Gaussians."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One number of Gaussians, tried.
+
+    Attributes:
+        gaussians: how many.
+        risk: mean squared error expected of the mean of the fits against what they do not see, but for a constant.
+    """
+
+    gaussians: int
+    risk: float
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """What came of a degraded picture.
+
+    Attributes:
+        picture: the restored picture, in [0, 1].
+        gaussians: in each fit.
+        fits: how many were averaged.
+        sigma: standard deviation of the noise, given or estimated, of values in [0, 1].
+        trials: what the number of Gaussians was chosen from; empty where it was given.
+    """
+
+    picture: Picture
+    gaussians: int
+    fits: int
+    sigma: float
+    trials: tuple[Trial, ...]
+
+
+def restore(
+    image: Any,
+    operator: Operator | None = None,
+    *,
+    known: npt.ArrayLike | None = None,
+    sigma: float | None = None,
+    gaussians: int | None = None,
+    fits: int = FITS,
+    steps: int | None = None,
+    seed: int = 0,
+    on_fit: Callable[[int, int], None] | None = None,
+) -> Restored:
+    """Restore a picture.
+
+    Args:
+        image: what is observed; see ``imagegs.as_picture``.
+        operator: what happened to it before noise came; by default nothing.
+        known: [H, W], which pixels of the observation are; by default all.
+        sigma: standard deviation of the noise, of values in [0, 1]; by default estimated.
+        gaussians: of each fit; by default chosen: with noise by a second look at the picture with other noise, without
+            by pixels that are held out.
+        fits: how many are averaged.
+        steps: of each fit.
+        seed: of everything random.
+        on_fit: called with how many fits are done, and of how many.
+
+    Raises:
+        ConfigError: a setting is out of range, the operator does not fit the picture, or nothing is known.
+        ShapeError: ``known`` has another size than the picture.
+    """
+    picture = as_picture(image)
+    operator = operator or Identity()
+    if fits < 1:
+        raise ConfigError(f"fits: expected 1 or more, found {fits}")
+    size = picture.height, picture.width
+    canvas, mask = check_fits(operator, picture.channels, size), _checked_mask(known, size)
+    if sigma is None:
+        sigma = estimate_noise(picture.pixels, mask)
+    steps = steps or STEPS["plain" if _plain(operator) else "through"]
+    problem = _Problem(picture, operator, canvas, mask, sigma, steps)
+    trials: tuple[Trial, ...] = ()
+    if gaussians is None and isinstance(operator, JpegIntervals):
+        gaussians = max(1, round(JPEG_SHARE * size[0] * size[1]))
+    count = Counter(fits + (0 if gaussians else TRIAL_FITS * MOST_TRIALS), on_fit)
+    if gaussians is None:
+        trials = search(lambda number: problem.trial(number, seed, fits, count), *problem.range)
+        gaussians = best_of(trials)
+    mean = problem.mean(gaussians, range(seed, seed + fits), count)
+    if mask is not None and _plain(operator) and sigma < LEAST_SIGMA:
+        mean = np.where(mask, picture.pixels, mean)  # what is known without noise stays
+    restored = Picture(np.clip(mean, 0, 1).astype(np.float32), picture.info, picture.source)
+    return Restored(restored, gaussians, fits, sigma, trials)
+
+
+class Counter:
+    """Counts fits."""
+
+    def __init__(self, total: int, report: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._report = 0, total, report
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._report is not None:
+            self._report(self._done, self._total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is to be restored."""
+
+    picture: Picture
+    operator: Operator
+    canvas: tuple[int, int]
+    mask: npt.NDArray[np.bool_] | None
+    sigma: float
+    steps: int
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The first number of Gaussians to try, and the largest."""
+        height, width = self.canvas
+        seen = self.picture.height * self.picture.width if self.mask is None else int(self.mask.sum())
+        most = max(1, height * width // 4)
+        return min(max(round(FIRST_SHARE * seen), 8), most), most
+
+    def trial(self, gaussians: int, seed: int, fits: int, count: Counter) -> Trial:
+        """The risk of the mean of so many fits, from `TRIAL_FITS` of them.
+
+        With noise, fits see the picture with some more of it, and are compared with one whose noise is independent of
+        theirs (Oliveira et al., arXiv 2111.09447); without, they do not see some pixels.
+        """
+        random = np.random.default_rng([seed, _OWN])
+        pixels = self.picture.pixels
+        known = np.ones(pixels.shape[1:], bool) if self.mask is None else self.mask
+        if self.sigma >= LEAST_SIGMA:
+            noise = (self.sigma * random.standard_normal(pixels.shape)).astype(np.float32)
+            given, wanted, seen, judged = pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED, known, known
+        else:
+            judged = known & (random.random(known.shape) < HELD_OUT)
+            given, wanted, seen = pixels, pixels, known & ~judged
+        shown = [self._seen(self._fit(given, gaussians, seed + k, seen, count)) for k in range(TRIAL_FITS)]
+        single = float(np.mean([np.mean((one - wanted)[:, judged] ** 2) for one in shown]))
+        mean = float(np.mean((np.mean(shown, axis=0) - wanted)[:, judged] ** 2))
+        # what does not shrink with the number of fits, and what does
+        lasting = (TRIAL_FITS * mean - single) / (TRIAL_FITS - 1)
+        return Trial(gaussians, lasting + (single - lasting) / fits)
+
+    def mean(self, gaussians: int, seeds: Sequence[int], count: Counter) -> FloatArray:
+        """The mean of fits."""
+        total = np.zeros((self.picture.channels, *self.canvas), np.float64)
+        for seed in seeds:
+            total += self._fit(self.picture.pixels, gaussians, seed, self.mask, count)
+        return (total / len(seeds)).astype(np.float32)
+
+    def _fit(
+        self, pixels: FloatArray, gaussians: int, seed: int, known: npt.NDArray[np.bool_] | None, count: Counter
+    ) -> FloatArray:
+        if known is not None and known.all():
+            known = None
+        if known is not None:
+            pixels = filled(pixels, known)
+        operator = None if _plain(self.operator) else self.operator
+        guide = None if operator is None else operator.guess(pixels)
+        observed = Picture(pixels, self.picture.info, self.picture.source)
+        weights = None if known is None else known.astype(np.float32)
+        found = fit(observed, gaussians, weights=weights, operator=operator, guide=guide, seed=seed, steps=self.steps)
+        count.step()
+        return render(found)
+
+    def _seen(self, canvas: FloatArray) -> FloatArray:
+        import torch
+
+        return np.asarray(self.operator(torch.from_numpy(canvas)))
+
+
+def search(trial: Callable[[int], Trial], first: int, most: int) -> tuple[Trial, ...]:
+    """Trials of ever more or ever fewer Gaussians, doubled or halved, until the risk rises; at most `MOST_TRIALS`."""
+    found = {first: trial(first)}
+    for factor in (2.0, 0.5):
+        number = first
+        while len(found) < MOST_TRIALS:
+            number = min(max(round(number * factor), 1), most)
+            if number in found:
+                break
+            found[number] = trial(number)
+            if found[number].risk > min(one.risk for key, one in found.items() if key != number):
+                break
+        if factor > 1 and min(found, key=lambda key: found[key].risk) > first:
+            break
+    return tuple(sorted(found.values(), key=lambda one: one.gaussians))
+
+
+def best_of(trials: Sequence[Trial]) -> int:
+    """The number of Gaussians of least risk: of the best trial, or of the parabola through it and its neighbours."""
+    at = min(range(len(trials)), key=lambda k: trials[k].risk)
+    if not 0 < at < len(trials) - 1:
+        return trials[at].gaussians
+    x = np.log([trial.gaussians for trial in trials[at - 1 : at + 2]])
+    bend, slope, _ = np.polyfit(x - x[1], [trial.risk for trial in trials[at - 1 : at + 2]], 2)
+    return round(trials[at].gaussians * float(np.exp(-slope / (2 * bend)))) if bend > 0 else trials[at].gaussians
+
+
+def filled(pixels: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    """Pixels [C, H, W] with those that are not known taken from around: means of known ones at ever larger scales."""
+    from scipy.ndimage import gaussian_filter
+
+    found, todo, sigma = np.where(known, pixels, 0).astype(np.float32), ~known, 1.0
+    while todo.any():
+        weight = gaussian_filter(known.astype(np.float32), sigma)
+        enough = todo & (weight > 0.02)
+        for channel in found:
+            channel[enough] = (gaussian_filter(np.where(known, channel, 0), sigma)[enough]) / weight[enough]
+        todo, sigma = todo & ~enough, 2 * sigma
+    return found
+
+
+def _plain(operator: Operator) -> bool:
+    return isinstance(operator, Identity)
+
+
+def _checked_mask(known: npt.ArrayLike | None, size: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    if known is None:
+        return None
+    mask = np.asarray(known) > 0
+    if mask.shape != size:
+        raise ShapeError(f"mask: expected [{size[0]}, {size[1]}] as the picture has, found {list(mask.shape)}")
+    if not mask.any():
+        raise ConfigError("mask: expected some pixels that are known, found none")
+    return None if mask.all() else mask

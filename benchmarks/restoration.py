@@ -1,0 +1,225 @@
+"""Restoration beside classical methods, each in the same run on the same degraded picture.
+
+python benchmarks/restoration.py [--tasks denoise,inpaint,...] [--limit N] [--write-docs]
+
+- denoise: Gaussian noise of 15, 25 and 50 of 255, not cut to [0, 1], on Kodak's even pictures up to 12; beside
+  non-local means, BayesShrink wavelets, total variation and the bilateral filter of scikit-image with its own estimate.
+- inpaint: half of the pixels missing, and holes in the shape of text; beside biharmonic inpainting.
+- upscale: 2 and 4 times, from bicubic; beside Pillow's bicubic and Lanczos.
+- deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy, the best of 5, 10, 20 and 30 rounds.
+- dejpeg: quality 10; beside the decoded file.
+
+All but the first on the pictures of ../shared/data/restoration/clean, the middle 256 x 256 pixels. PSNR against the
+clean picture, restored ones cut to [0, 1]. Nothing is told to the method but the operator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, ROOT, SHARED, kodak, write
+from imagegs.apps.restoration import Blur, Downsample, restore
+from PIL import Image, ImageDraw, ImageFont
+
+from imagegs import Picture, read_image
+
+NAME, SIDE = "restoration", 256
+DOCUMENT = ROOT / "docs" / "restoration.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+Found = dict[str, Any]
+
+
+def psnr(found: np.ndarray, clean: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((np.clip(found, 0, 1) - clean) ** 2)))
+
+
+def clean_pictures() -> Iterator[tuple[str, Picture]]:
+    for path in sorted((SHARED / "data" / "restoration" / "clean").glob("*.png")):
+        picture = read_image(path)
+        top, left = (picture.height - SIDE) // 2, (picture.width - SIDE) // 2
+        pixels = picture.pixels[:, top : top + SIDE, left : left + SIDE]
+        yield path.stem, Picture(np.ascontiguousarray(pixels), picture.info)
+
+
+def even_kodak() -> Iterator[tuple[str, Picture]]:
+    for path in kodak(12)[1::2]:
+        yield path.stem, read_image(path)
+
+
+def timed(work: Callable[[], np.ndarray], clean: np.ndarray) -> Found:
+    began = time.perf_counter()
+    found = work()
+    return {"psnr": psnr(found, clean), "seconds": time.perf_counter() - began}
+
+
+def ours(observed: np.ndarray, clean: Picture, *arguments: Any, **options: Any) -> Found:
+    began = time.perf_counter()
+    found = restore(Picture(observed.astype(np.float32), clean.info), *arguments, **options)
+    seconds = time.perf_counter() - began
+    return {"psnr": psnr(found.picture.pixels, clean.pixels), "seconds": seconds, "gaussians": found.gaussians}
+
+
+def noise_of(shape: tuple[int, ...], name: str) -> np.ndarray:
+    return np.random.default_rng(list(name.encode())).standard_normal(shape)
+
+
+def denoise(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    from skimage import restoration
+
+    clean = picture.pixels
+    for sigma in (15, 25, 50):
+        noisy = (clean + sigma / 255 * noise_of(clean.shape, name)).astype(np.float32)
+        s = float(np.mean(restoration.estimate_sigma(noisy, channel_axis=0)))
+        means = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": 0}
+        wavelets = {"channel_axis": 0, "convert2ycbcr": True, "method": "BayesShrink", "rescale_sigma": True}
+        works: dict[str, Callable[[], np.ndarray]] = {
+            "nlm": lambda y=noisy, s=s, o=means: restoration.denoise_nl_means(y, h=0.8 * s, sigma=s, **o),
+            "wavelet": lambda y=noisy, o=wavelets: restoration.denoise_wavelet(y, **o),
+            "tv": lambda y=noisy, s=s: restoration.denoise_tv_chambolle(y, weight=1.2 * s, channel_axis=0),
+            "bilateral": lambda y=noisy, s=s: restoration.denoise_bilateral(
+                np.clip(y, 0, 1), sigma_color=2 * s, sigma_spatial=2, channel_axis=0
+            ),
+        }
+        rows = {method: timed(work, clean) for method, work in works.items()}
+        yield f"sigma {sigma}", {"observed": {"psnr": psnr(noisy, clean)}, "ours": ours(noisy, picture), **rows}
+
+
+def text_holes(height: int, width: int) -> np.ndarray:
+    """Which pixels are known where text was written over a picture."""
+    page = Image.new("L", (width, height), 255)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(18)
+    for row in range(0, height, 24):
+        draw.text((-(row % 50), row), "holes in the shape of text " * 4, 0, font=font)
+    return np.asarray(page) > 127
+
+
+def inpaint(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    from skimage.restoration import inpaint_biharmonic
+
+    clean = picture.pixels
+    size = clean.shape[1:]
+    random = np.random.default_rng(list(name.encode())).random(size) < 0.5
+    for what, known in (("half missing", random), ("text", text_holes(*size))):
+        seen = np.where(known, clean, 0)
+        mine = ours(seen, picture, known=known, sigma=0)
+        rows = {
+            "ours": mine,
+            "biharmonic": timed(lambda y=seen, k=known: inpaint_biharmonic(y, ~k, channel_axis=0), clean),
+        }
+        yield what, rows
+
+
+def upscale(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    import torch
+
+    clean = picture.pixels
+    for factor in (2, 4):
+        operator = Downsample(factor)
+        seen = np.round(255 * np.clip(operator(torch.from_numpy(clean)).numpy(), 0, 1)) / 255
+        rows = {"ours": ours(seen, picture, operator)}
+        for method, kind in (("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)):
+            planes = [Image.fromarray(channel.astype(np.float32)).resize((SIDE, SIDE), kind) for channel in seen]
+            rows[method] = {"psnr": psnr(np.stack([np.asarray(plane) for plane in planes]), clean)}
+        yield f"x{factor}", rows
+
+
+def deblur(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    import torch
+    from skimage.restoration import richardson_lucy
+
+    clean, operator = picture.pixels, Blur.gaussian(2)
+    blurred = operator(torch.from_numpy(clean)).numpy() + 0.01 * noise_of(clean.shape, name)
+    seen = np.clip(blurred, 0, 1)
+    best = max(
+        psnr(np.stack([richardson_lucy(channel, operator.kernel, num_iter=n) for channel in seen]), clean)
+        for n in (5, 10, 20, 30)
+    )
+    rows = {"ours": ours(seen, picture, operator), "richardson-lucy": {"psnr": best}}
+    yield "2 px, 1 %", {"observed": {"psnr": psnr(seen, clean)}, **rows}
+
+
+def dejpeg(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    from imagegs.apps.restoration import read_jpeg
+
+    clean, buffer = picture.pixels, io.BytesIO()
+    image = Image.fromarray(np.round(255 * clean).astype(np.uint8).transpose(1, 2, 0))
+    image.save(buffer, "JPEG", quality=10)
+    seen = np.asarray(Image.open(buffer).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+    rows = {"observed": {"psnr": psnr(seen, clean)}, "ours": ours(seen, picture, read_jpeg(buffer.getvalue()))}
+    yield "quality 10", rows
+
+
+TASKS: dict[str, tuple[Callable[..., Iterator[tuple[str, Found]]], Callable[[], Iterator[tuple[str, Picture]]]]] = {
+    "denoise": (denoise, even_kodak),
+    "inpaint": (inpaint, clean_pictures),
+    "upscale": (upscale, clean_pictures),
+    "deblur": (deblur, clean_pictures),
+    "dejpeg": (dejpeg, clean_pictures),
+}
+
+
+def means(rows: list[Found]) -> Found:
+    """Mean PSNR and seconds of each method over pictures."""
+    found: Found = {}
+    for method in rows[0]:
+        found[method] = {key: float(np.mean([row[method][key] for row in rows])) for key in rows[0][method]}
+    return found
+
+
+def table(results: Found) -> str:
+    """Markdown: one line for each degradation."""
+    lines = ["| degradation | degraded | this | others |", "|---|---|---|---|"]
+    for what, mean in results["means"].items():
+        others = ", ".join(
+            f"{method} {row['psnr']:.2f}" for method, row in mean.items() if method not in ("observed", "ours")
+        )
+        seen = f"{mean['observed']['psnr']:.2f}" if "observed" in mean else ""
+        lines.append(
+            f"| {what} | {seen} | **{mean['ours']['psnr']:.2f}** ({mean['ours']['seconds']:.0f} s) | {others} |"
+        )
+    return "\n".join(lines)
+
+
+def write_docs(results: Found) -> None:
+    before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure task by task; what was measured before of other tasks stays."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(TASKS), help="which, by commas")
+    parser.add_argument("--limit", type=int, help="only so many pictures; nothing is written")
+    parser.add_argument("--write-docs", action="store_true", help="only put the figures at hand into the document")
+    arguments = parser.parse_args()
+    path = Path(RESULTS / f"{NAME}.json")
+    results: Found = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+    if arguments.write_docs:
+        write_docs(results)
+        return
+    results.setdefault("means", {})
+    results.setdefault("pictures", {})
+    for task in arguments.tasks.split(","):
+        work, pictures = TASKS[task]
+        rows: dict[str, list[Found]] = {}
+        for name, picture in list(pictures())[: arguments.limit]:
+            for what, found in work(name, picture):
+                rows.setdefault(f"{task}, {what}", []).append(found)
+                shown = {method: round(row["psnr"], 2) for method, row in found.items()}
+                print(name, task, what, shown, flush=True)
+                results["pictures"].setdefault(f"{task}, {what}", {})[name] = found
+        results["means"] |= {what: means(found) for what, found in rows.items()}
+        if arguments.limit is None:
+            write(NAME, f"python benchmarks/{NAME}.py", results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
