@@ -221,6 +221,7 @@ def test_a_cut_file_is_drawn_as_far_as_it_goes(seen):
     assert note == seen.message()
     assert difference(seen.pixels(), as_rgba(render(gaussians_of(DATA[:length])))) < 0.5
     assert [path for path, _ in seen.server.asked].count("/a.gsimg") == 1
+    assert (seen.heard("level")[-1]["level"], seen.heard("level")[-1]["bytes"]) == (1, ends(DATA)[1])
 
 
 def test_a_connection_that_breaks_is_taken_up_again(seen):
@@ -430,6 +431,7 @@ def test_the_page_takes_a_file_of_the_users(chromium, tmp_path):
     path.write_bytes(DATA)
     with viewer(chromium) as seen:
         seen.page.goto(f"{seen.server.url}/index.html")
+        assert not seen.page.is_visible("footer")
         seen.page.set_input_files("#file", path)
         seen.wait_for("document.getElementById('which').textContent === '3 of 3'")
         assert seen.page.inner_text("#name") == "mine.gsimg"

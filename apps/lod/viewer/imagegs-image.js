@@ -208,7 +208,7 @@ export class ImagegsImage extends HTMLElement {
     const { width, height } = this.back.canvas, drawn = JSON.stringify([this.view, width, height, batches.length]);
     if (always || drawn !== this.drawn) this.back.draw(this.view, batches);
     this.drawn = drawn;
-    this.announce(Math.min(level, this.levels - 1));
+    this.announce(Math.min(level, this.whole));
   }
 
   announce(level) {
