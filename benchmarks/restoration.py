@@ -8,8 +8,11 @@ python benchmarks/restoration.py [--tasks denoise,inpaint,...] [--limit N] [--wr
 - upscale: 2 and 4 times, from bicubic; beside Pillow's bicubic and Lanczos.
 - deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy, the best of 5, 10, 20 and 30 rounds.
 - dejpeg: quality 10; beside the decoded file.
+- real: noisy photographs and their clean counterparts (../shared/data/restoration/real_pairs), the middle 256 x 256.
+- joint: restored *and* compressed, at 0.25 and 0.5 bits per pixel of kodim02, 04 and 06 with noise; beside non-local
+  means or wavelets followed by JPEG or WebP of no more bytes (the better one), and these alone.
 
-All but the first on the pictures of ../shared/data/restoration/clean, the middle 256 x 256 pixels. PSNR against the
+Others on the pictures of ../shared/data/restoration/clean, the middle 256 x 256 pixels. PSNR against the
 clean picture, restored ones cut to [0, 1]. Nothing is told to the method but the operator.
 """
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +32,7 @@ from common import RESULTS, ROOT, SHARED, kodak, write
 from imagegs.apps.restoration import Blur, Downsample, restore
 from PIL import Image, ImageDraw, ImageFont
 
-from imagegs import Picture, read_image
+from imagegs import Picture, decode, encode, read_image
 
 NAME, SIDE = "restoration", 256
 DOCUMENT = ROOT / "docs" / "restoration.md"
@@ -42,10 +46,14 @@ def psnr(found: np.ndarray, clean: np.ndarray) -> float:
 
 def clean_pictures() -> Iterator[tuple[str, Picture]]:
     for path in sorted((SHARED / "data" / "restoration" / "clean").glob("*.png")):
-        picture = read_image(path)
-        top, left = (picture.height - SIDE) // 2, (picture.width - SIDE) // 2
-        pixels = picture.pixels[:, top : top + SIDE, left : left + SIDE]
-        yield path.stem, Picture(np.ascontiguousarray(pixels), picture.info)
+        yield path.stem, cropped(read_image(path))
+
+
+def cropped(picture: Picture) -> Picture:
+    """The middle of a picture."""
+    top, left = (picture.height - SIDE) // 2, (picture.width - SIDE) // 2
+    pixels = picture.pixels[:, top : top + SIDE, left : left + SIDE]
+    return Picture(np.ascontiguousarray(pixels), picture.info)
 
 
 def even_kodak() -> Iterator[tuple[str, Picture]]:
@@ -156,12 +164,69 @@ def dejpeg(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
     yield "quality 10", rows
 
 
+def real_pairs() -> Iterator[tuple[str, Picture]]:
+    for path in sorted((SHARED / "data" / "restoration" / "real_pairs").glob("*_clean.png")):
+        yield path.stem.removesuffix("_clean"), cropped(read_image(path))
+
+
+def real(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    from skimage import restoration
+
+    clean = picture.pixels
+    path = SHARED / "data" / "restoration" / "real_pairs" / f"{name}_noisy.png"
+    noisy = cropped(read_image(path)).pixels
+    s = float(np.mean(restoration.estimate_sigma(noisy, channel_axis=0)))
+    means = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": 0}
+    nlm = timed(lambda: restoration.denoise_nl_means(noisy, h=0.8 * s, sigma=s, **means), clean)
+    yield "noise of cameras", {"observed": {"psnr": psnr(noisy, clean)}, "ours": ours(noisy, picture), "nlm": nlm}
+
+
+def coded(pixels: np.ndarray, clean: np.ndarray, size: int) -> float:
+    """The best PSNR of JPEG and WebP files of these pixels with no more bytes."""
+    image = Image.fromarray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8).transpose(1, 2, 0))
+    best = -np.inf
+    for kind in ("JPEG", "WEBP"):
+        for quality in range(1, 96, 2):
+            buffer = io.BytesIO()
+            image.save(buffer, kind, quality=quality)
+            if buffer.tell() > size:
+                break
+            found = np.asarray(Image.open(buffer).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+            best = max(best, psnr(found, clean))
+    return float(best)
+
+
+def joint(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
+    from skimage import restoration
+
+    clean = picture.pixels
+    for sigma in (15, 25, 50):
+        noisy = np.clip(clean + sigma / 255 * noise_of(clean.shape, name), 0, 1).astype(np.float32)
+        s = float(np.mean(restoration.estimate_sigma(noisy, channel_axis=0)))
+        means = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": 0}
+        wavelets = {"channel_axis": 0, "convert2ycbcr": True, "method": "BayesShrink", "rescale_sigma": True}
+        filtered = {
+            "nlm, coded": restoration.denoise_nl_means(noisy, h=0.8 * s, sigma=s, **means),
+            "wavelet, coded": restoration.denoise_wavelet(noisy, **wavelets),
+            "coded": noisy,
+        }
+        began = time.perf_counter()
+        restored = restore(Picture(noisy, picture.info)).picture
+        for bpp in (0.25, 0.5):
+            encoded = encode(restored, bpp=bpp)
+            row = {"psnr": psnr(decode(encoded.data).pixels, clean), "seconds": time.perf_counter() - began}
+            others = {what: {"psnr": coded(pixels, clean, len(encoded.data))} for what, pixels in filtered.items()}
+            yield f"sigma {sigma}, {bpp} bpp", {"observed": {"psnr": psnr(noisy, clean)}, "ours": row, **others}
+
+
 TASKS: dict[str, tuple[Callable[..., Iterator[tuple[str, Found]]], Callable[[], Iterator[tuple[str, Picture]]]]] = {
     "denoise": (denoise, even_kodak),
     "inpaint": (inpaint, clean_pictures),
     "upscale": (upscale, clean_pictures),
     "deblur": (deblur, clean_pictures),
     "dejpeg": (dejpeg, clean_pictures),
+    "real": (real, real_pairs),
+    "joint": (joint, lambda: itertools.islice(even_kodak(), 3)),
 }
 
 

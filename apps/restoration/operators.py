@@ -115,11 +115,18 @@ class Blur:
         if rows >= image.shape[1] or columns >= image.shape[2]:
             raise ShapeError(f"kernel: expected half sides below those of the picture, found {list(self.kernel.shape)}")
         padded = torch.nn.functional.pad(image[None], (columns, columns, rows, rows), mode="reflect")[0]
-        size = padded.shape[1], padded.shape[2]
+        size = self._transformed_size((padded.shape[1], padded.shape[2]))
         kernel = torch.fft.rfft2(torch.from_numpy(self.kernel), s=size)
-        found = torch.fft.irfft2(torch.fft.rfft2(padded) * kernel, s=size)
-        blurred: torch.Tensor = found[:, 2 * rows :, 2 * columns :]
+        found = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * kernel, s=size)
+        blurred: torch.Tensor = found[:, 2 * rows : padded.shape[1], 2 * columns : padded.shape[2]]
         return blurred
+
+    @staticmethod
+    def _transformed_size(size: Size) -> Size:
+        """The next size that Fourier transforms are quick at."""
+        from scipy.fft import next_fast_len
+
+        return int(next_fast_len(size[0], real=True)), int(next_fast_len(size[1], real=True))
 
     def canvas_size(self, observed: Size) -> Size:
         """The same."""

@@ -11,7 +11,8 @@ noise. How many Gaussians a fit gets is chosen by pixels that it does not see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,19 @@ def restore(
     return Restored(restored, gaussians, fits, sigma, trials)
 
 
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """For operators, which are small: torch's threads, waiting busily, would stand in the way of the kernels'."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Counter:
     """Counts fits."""
 
@@ -201,7 +215,10 @@ class _Problem:
         guide = None if operator is None else operator.guess(pixels)
         observed = Picture(pixels, self.picture.info, self.picture.source)
         weights = None if known is None else known.astype(np.float32)
-        found = fit(observed, gaussians, weights=weights, operator=operator, guide=guide, seed=seed, steps=self.steps)
+        with one_torch_thread():
+            found = fit(
+                observed, gaussians, weights=weights, operator=operator, guide=guide, seed=seed, steps=self.steps
+            )
         count.step()
         return render(found)
 
