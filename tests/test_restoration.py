@@ -187,6 +187,29 @@ def test_denoise_writes_a_picture_and_a_file(folder):
     assert read_image(out).pixels.shape == (3, 72, 96)
 
 
+def test_a_report_shows_both_pictures_and_the_choice(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    arguments = ("denoise", "noisy.png", "-o", "out.png", "--report", "report", "--reference", "clean.png", "--json")
+    done = run(*arguments, "--fits", "1", "--steps", "30")
+    assert done.exit_code == 0, (done.output, done.exception)
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 4
+    assert "imagegs restore denoise noisy.png --output out.png" in page
+    data = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    assert data["scores"]["after"]["psnr"] == pytest.approx(json.loads(done.output)["psnr"])
+    assert data["scores"]["after"]["ssim"] > data["scores"]["before"]["ssim"]
+    assert len(data["trials"]) >= 3
+
+
+def test_a_report_of_an_enlarged_picture(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = run("upscale", "small.png", "-o", "out.png", "--report", "report", *FAST)
+    assert done.exit_code == 0, (done.output, done.exception)
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 3
+    assert 'width="96" height="72"' in page
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

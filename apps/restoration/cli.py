@@ -48,6 +48,9 @@ def options(
     reference: Annotated[
         Path | None, typer.Option(metavar="CLEAN", help="Measure against this picture.", rich_help_panel=FILE)
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write an HTML report into this folder.", rich_help_panel=FILE)
+    ] = None,
     sigma: Annotated[
         float | None,
         typer.Option(min=0, max=255, help="Noise, of 255; by default estimated.", rich_help_panel=FIT),
@@ -65,10 +68,14 @@ def options(
     """What every task takes."""
 
 
-def _restore(source: Path, given: Mapping[str, Any], operator: Operator | None = None, known: Any = None) -> None:
+def _restore(
+    context: typer.Context, source: Path, given: Mapping[str, Any], operator: Operator | None = None, known: Any = None
+) -> None:
     """Restore, write, and say what came of it."""
     output, compressed, reference = given["output"], given["compressed"], given["reference"]
     arguments.check_output(output, PICTURES)
+    if given["report"] is not None:
+        arguments.check_output_folder(given["report"])
     if compressed is not None:
         arguments.check_output(compressed, arguments.GSIMG)
     elif given["bpp"] is not None or given["size"] is not None:
@@ -109,6 +116,13 @@ def _restore(source: Path, given: Mapping[str, Any], operator: Operator | None =
         encoded = encode(found.picture, **target)
         atomic_write(compressed, encoded.data)
         facts |= {"compressed": str(compressed), "bytes": len(encoded.data), "bpp": encoded.bpp}
+    if given["report"] is not None:
+        from .operators import Identity
+        from .report import write_report
+
+        command = arguments.command_line(context)
+        page = write_report(given["report"], picture, found, operator or Identity(), facts, command, clean)
+        facts["report"] = str(page)
     if given["json"]:
         console.print_json(facts)
     elif not given["quiet"]:
@@ -128,19 +142,22 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             ("compressed", f"{facts['compressed']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bits per pixel")
         )
+    if "report" in facts:
+        rows.append(("report", facts["report"]))
     return rows
 
 
 @app.command("denoise", cls=GroupedCommand)
 @arguments.also(options)
-def denoise(source: Source, **given: Any) -> None:
+def denoise(context: typer.Context, source: Source, **given: Any) -> None:
     """Take noise away; how much there is, is estimated."""
-    _restore(source, given)
+    _restore(context, source, given)
 
 
 @app.command("inpaint", cls=GroupedCommand)
 @arguments.also(options)
 def inpaint(
+    context: typer.Context,
     source: Source,
     mask: Annotated[
         Path, typer.Option(metavar="MASK", help="Picture of the same size: white where pixels are missing.")
@@ -150,12 +167,13 @@ def inpaint(
     """Fill holes."""
     missing = arguments.read_map(mask)
     assert missing is not None
-    _restore(source, given, known=missing < 0.5)
+    _restore(context, source, given, known=missing < 0.5)
 
 
 @app.command("upscale", cls=GroupedCommand)
 @arguments.also(options)
 def upscale(
+    context: typer.Context,
     source: Source,
     factor: Annotated[float, typer.Option(min=1, max=16, help="How many times larger; may be a fraction.")] = 2,
     method: Annotated[Method, typer.Option(help="How the picture was made smaller.")] = "bicubic",
@@ -164,12 +182,13 @@ def upscale(
     """Enlarge a picture that was made smaller."""
     from .operators import Downsample
 
-    _restore(source, given, Downsample(factor, method))
+    _restore(context, source, given, Downsample(factor, method))
 
 
 @app.command("deblur", cls=GroupedCommand)
 @arguments.also(options)
 def deblur(
+    context: typer.Context,
     source: Source,
     bell: Annotated[
         float | None, typer.Option("--gaussian", help="Standard deviation of a bell, pixels.", rich_help_panel=BLUR)
@@ -201,7 +220,7 @@ def deblur(
     else:
         assert kernel is not None
         blur = Blur(read_image(kernel).pixels[:3].mean(axis=0))
-    _restore(source, given, blur)
+    _restore(context, source, given, blur)
 
 
 def _two_numbers(text: str) -> tuple[float, float]:
@@ -216,7 +235,7 @@ def _two_numbers(text: str) -> tuple[float, float]:
 
 @app.command("dejpeg", cls=GroupedCommand)
 @arguments.also(options)
-def dejpeg(source: Source, **given: Any) -> None:
+def dejpeg(context: typer.Context, source: Source, **given: Any) -> None:
     """Take the artefacts of a JPEG file away, within what its coefficients allow."""
     from imagegs import ImageError
 
@@ -226,4 +245,9 @@ def dejpeg(source: Source, **given: Any) -> None:
         data = source.read_bytes()
     except OSError as error:
         raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    _restore(source, {**given, "sigma": 0 if given["sigma"] is None else given["sigma"]}, read_jpeg(data, str(source)))
+    _restore(
+        context,
+        source,
+        {**given, "sigma": 0 if given["sigma"] is None else given["sigma"]},
+        read_jpeg(data, str(source)),
+    )
