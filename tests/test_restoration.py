@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from imagegs.apps.restoration import Blur, Downsample, estimate_noise, restore
+from imagegs.apps.restoration import Blur, Downsample, Noise, estimate_noise, recognize_noise, restore
 from imagegs.apps.restoration.restoring import Trial, best_of, filled, search
 from PIL import Image
 from typer.testing import CliRunner
@@ -50,6 +50,31 @@ def test_noise_is_estimated_where_pixels_are_known():
     pixels[:, ~known] = 0
     assert estimate_noise(pixels, known) == pytest.approx(0.1, rel=0.12)
     assert estimate_noise(pixels[:, :8, :8]) == 0
+
+
+@pytest.mark.parametrize("spread", [0.7, 1.0])
+def test_noise_of_cameras_is_recognized(spread):
+    pixels = clean(160, 200)
+    noise = Noise(0.05, spread).sample(pixels.shape, np.random.default_rng(5))
+    assert noise.std() == pytest.approx(0.05, rel=0.01)
+    found = recognize_noise((pixels + noise).astype(np.float32))
+    assert found.sigma == pytest.approx(0.05, rel=0.3)
+    assert found.spread == pytest.approx(spread, rel=0.25)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.03, 0.1])
+def test_white_noise_is_not_taken_for_that_of_cameras(sigma):
+    pixels = clean(160, 200)
+    noise = Noise(sigma).sample(pixels.shape, np.random.default_rng(6))
+    assert recognize_noise((pixels + noise).astype(np.float32)).spread == 0
+
+
+def test_noise_of_cameras_goes():
+    pixels = clean()
+    noise = Noise(0.06, 0.8).sample(pixels.shape, np.random.default_rng(7))
+    observed = Picture((pixels + noise).astype(np.float32), PictureInfo.of_channels(3))
+    found = restore(observed, sigma=0.06, spread=0.8, steps=80, fits=3)
+    assert psnr(found.picture.pixels) > psnr(observed.pixels) + 3
 
 
 def test_noise_goes_and_nothing_is_told():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .jpeg import JpegIntervals, read_jpeg
-    from .noise import estimate_noise
+    from .noise import Noise, estimate_noise, recognize_noise
     from .operators import Blur, Chain, Downsample, Identity, Operator
     from .restoring import Restored, Trial, restore
 
@@ -27,17 +27,19 @@ __all__ = [
     "Downsample",
     "Identity",
     "JpegIntervals",
+    "Noise",
     "Operator",
     "Restored",
     "Trial",
     "estimate_noise",
     "read_jpeg",
+    "recognize_noise",
     "restore",
 ]
 
 _HOMES = {
     "jpeg": ("JpegIntervals", "read_jpeg"),
-    "noise": ("estimate_noise",),
+    "noise": ("Noise", "estimate_noise", "recognize_noise"),
     "operators": ("Blur", "Chain", "Downsample", "Identity", "Operator"),
     "restoring": ("Restored", "Trial", "restore"),
 }

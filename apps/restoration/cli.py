@@ -55,6 +55,12 @@ def options(
         float | None,
         typer.Option(min=0, max=255, help="Noise, of 255; by default estimated.", rich_help_panel=FIT),
     ] = None,
+    spread: Annotated[
+        float,
+        typer.Option(
+            min=0, max=8, metavar="PX", help="With --sigma: a bell that the noise went through.", rich_help_panel=FIT
+        ),
+    ] = 0,
     gaussians: Annotated[
         int | None,
         typer.Option("-n", "--gaussians", min=1, help="Of each fit; by default chosen.", rich_help_panel=FIT),
@@ -94,6 +100,7 @@ def _restore(
             operator,
             known=known,
             sigma=None if given["sigma"] is None else given["sigma"] / 255,
+            spread=given["spread"],
             gaussians=given["gaussians"],
             fits=given["fits"],
             steps=given["steps"],
@@ -106,6 +113,7 @@ def _restore(
         "gaussians": found.gaussians,
         "fits": found.fits,
         "sigma": found.sigma,
+        "spread": found.spread,
     }
     if clean is not None:
         facts["psnr"] = psnr(clean.pixels, found.picture.pixels)
@@ -130,9 +138,10 @@ def _restore(
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    spread = f", spread over {facts['spread']:.1f} pixels" if facts["spread"] else ""
     rows = [
         ("restored", facts["file"]),
-        ("noise", f"{255 * facts['sigma']:.1f} of 255"),
+        ("noise", f"{255 * facts['sigma']:.1f} of 255{spread}"),
         ("Gaussians", f"{facts['gaussians']:,}, the mean of {facts['fits']} fits"),
     ]
     if "psnr" in facts:

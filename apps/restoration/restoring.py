@@ -22,7 +22,7 @@ import numpy.typing as npt
 from imagegs import ConfigError, Picture, ShapeError, as_picture, fit, render
 
 from .jpeg import JpegIntervals
-from .noise import estimate_noise
+from .noise import Noise, recognize_noise
 from .operators import FloatArray, Identity, Operator, check_fits
 
 FITS = 6
@@ -66,6 +66,7 @@ class Restored:
         gaussians: in each fit.
         fits: how many were averaged.
         sigma: standard deviation of the noise, given or estimated, of values in [0, 1].
+        spread: standard deviation of the bell, pixels, that the noise went through; 0 for white noise.
         trials: what the number of Gaussians was chosen from; empty where it was given.
     """
 
@@ -73,6 +74,7 @@ class Restored:
     gaussians: int
     fits: int
     sigma: float
+    spread: float
     trials: tuple[Trial, ...]
 
 
@@ -82,6 +84,7 @@ def restore(
     *,
     known: npt.ArrayLike | None = None,
     sigma: float | None = None,
+    spread: float = 0.0,
     gaussians: int | None = None,
     fits: int = FITS,
     steps: int | None = None,
@@ -95,6 +98,7 @@ def restore(
         operator: what happened to it before noise came; by default nothing.
         known: [H, W], which pixels of the observation are; by default all.
         sigma: standard deviation of the noise, of values in [0, 1]; by default estimated.
+        spread: with ``sigma``, standard deviation of the bell, pixels, that the noise went through; 0 for white noise.
         gaussians: of each fit; by default chosen: with noise by a second look at the picture with other noise, without
             by pixels that are held out.
         fits: how many are averaged.
@@ -112,10 +116,9 @@ def restore(
         raise ConfigError(f"fits: expected 1 or more, found {fits}")
     size = picture.height, picture.width
     canvas, mask = check_fits(operator, picture.channels, size), _checked_mask(known, size)
-    if sigma is None:
-        sigma = estimate_noise(picture.pixels, mask)
+    noise = recognize_noise(picture.pixels, mask) if sigma is None else Noise(sigma, spread)
     steps = steps or STEPS["plain" if _plain(operator) else "through"]
-    problem = _Problem(picture, operator, canvas, mask, sigma, steps)
+    problem = _Problem(picture, operator, canvas, mask, noise, steps)
     trials: tuple[Trial, ...] = ()
     if gaussians is None and isinstance(operator, JpegIntervals):
         gaussians = max(1, round(JPEG_SHARE * size[0] * size[1]))
@@ -124,10 +127,10 @@ def restore(
         trials = search(lambda number: problem.trial(number, seed, fits, count), *problem.range)
         gaussians = best_of(trials)
     mean = problem.mean(gaussians, range(seed, seed + fits), count)
-    if mask is not None and _plain(operator) and sigma < LEAST_SIGMA:
+    if mask is not None and _plain(operator) and noise.sigma < LEAST_SIGMA:
         mean = np.where(mask, picture.pixels, mean)  # what is known without noise stays
     restored = Picture(np.clip(mean, 0, 1).astype(np.float32), picture.info, picture.source)
-    return Restored(restored, gaussians, fits, sigma, trials)
+    return Restored(restored, gaussians, fits, noise.sigma, noise.spread, trials)
 
 
 @contextmanager
@@ -164,7 +167,7 @@ class _Problem:
     operator: Operator
     canvas: tuple[int, int]
     mask: npt.NDArray[np.bool_] | None
-    sigma: float
+    noise: Noise
     steps: int
 
     @property
@@ -184,8 +187,8 @@ class _Problem:
         random = np.random.default_rng([seed, _OWN])
         pixels = self.picture.pixels
         known = np.ones(pixels.shape[1:], bool) if self.mask is None else self.mask
-        if self.sigma >= LEAST_SIGMA:
-            noise = (self.sigma * random.standard_normal(pixels.shape)).astype(np.float32)
+        if self.noise.sigma >= LEAST_SIGMA:
+            noise = self.noise.sample(pixels.shape, random)
             given, wanted, seen, judged = pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED, known, known
         else:
             judged = known & (random.random(known.shape) < HELD_OUT)
