@@ -6,7 +6,7 @@ python benchmarks/restoration.py [--tasks denoise,inpaint,...] [--limit N] [--wr
   non-local means, BayesShrink wavelets, total variation and the bilateral filter of scikit-image with its own estimate.
 - inpaint: half of the pixels missing, and holes in the shape of text; beside biharmonic inpainting.
 - upscale: 2 and 4 times, from bicubic; beside Pillow's bicubic and Lanczos.
-- deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy, the best of 5, 10, 20 and 30 rounds.
+- deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy with a mirrored margin, the best of four numbers of rounds.
 - dejpeg: quality 10; beside the decoded file.
 - real: noisy photographs and their clean counterparts (../shared/data/restoration/real_pairs), the middle 256 x 256.
 - joint: restored *and* compressed, at 0.25 and 0.5 bits per pixel of kodim02, 04 and 06 with noise; beside non-local
@@ -145,10 +145,15 @@ def deblur(name: str, picture: Picture) -> Iterator[tuple[str, Found]]:
     clean, operator = picture.pixels, Blur.gaussian(2)
     blurred = operator(torch.from_numpy(clean)).numpy() + 0.01 * noise_of(clean.shape, name)
     seen = np.clip(blurred, 0, 1)
-    best = max(
-        psnr(np.stack([richardson_lucy(channel, operator.kernel, num_iter=n) for channel in seen]), clean)
-        for n in (5, 10, 20, 30)
-    )
+    # scikit-image takes what lies outside for zeros: given a mirrored margin it does better
+    margin = 32
+    wide = np.pad(seen, ((0, 0), (margin, margin), (margin, margin)), "reflect")
+
+    def rounds(n: int) -> np.ndarray:
+        found = [richardson_lucy(channel, operator.kernel, num_iter=n) for channel in wide]
+        return np.stack(found)[:, margin:-margin, margin:-margin]
+
+    best = max(psnr(rounds(n), clean) for n in (5, 10, 20, 30))
     rows = {"ours": ours(seen, picture, operator), "richardson-lucy": {"psnr": best}}
     yield "2 px, 1 %", {"observed": {"psnr": psnr(seen, clean)}, **rows}
 

@@ -14,7 +14,7 @@ SIDE = 7
 FLAT_SIDE, FLAT_SHARE = 16, 0.03
 """Of larger patches, of which the flattest show noise alone: their side, and how many of all."""
 CORRELATED, LEAST_CORRELATED = (0.5, 0.8), 2.2 / 255
-"""With neighbours so much alike, and this much of it, what flat patches have is noise; what is more alike is structure."""
+"""With neighbours so much alike, and this much of it, what flat patches have is noise; more alike is structure."""
 
 MOST_PATCHES = 40_000
 
