@@ -6,7 +6,7 @@ python benchmarks/restoration.py [--tasks denoise,inpaint,...] [--limit N] [--wr
   non-local means, BayesShrink wavelets, total variation and the bilateral filter of scikit-image with its own estimate.
 - inpaint: half of the pixels missing, and holes in the shape of text; beside biharmonic inpainting.
 - upscale: 2 and 4 times, from bicubic; beside Pillow's bicubic and Lanczos.
-- deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy with a mirrored margin, the best of four numbers of rounds.
+- deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy with a mirrored margin, best of four numbers of rounds.
 - dejpeg: quality 10; beside the decoded file.
 - real: noisy photographs and their clean counterparts (../shared/data/restoration/real_pairs), the middle 256 x 256.
 - joint: restored *and* compressed, at 0.25 and 0.5 bits per pixel of kodim02, 04 and 06 with noise; beside non-local

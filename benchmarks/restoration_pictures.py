@@ -1,0 +1,48 @@
+"""Before and after: the picture of docs/restoration.md.
+
+python benchmarks/restoration_pictures.py
+
+Part of the demonstration's photograph with noise of 25 of 255, with half of its pixels missing, and at a third of its
+size; what `restore` makes of each, blindly; and the photograph. Writes docs/images/restoration.jpg.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from common import ROOT
+from imagegs.apps.restoration import Downsample, restore
+from PIL import Image
+from skimage import data
+
+from imagegs import Picture, PictureInfo
+
+OUTPUT = ROOT / "docs" / "images" / "restoration.jpg"
+WHERE = (slice(40, 280), slice(180, 480))
+
+
+def main() -> None:
+    """Restore and write."""
+    clean = np.ascontiguousarray(data.coffee()[WHERE].transpose(2, 0, 1), dtype=np.float32) / 255
+    info, random = PictureInfo.of_channels(3), np.random.default_rng(11)
+    noisy = np.clip(clean + 25 / 255 * random.standard_normal(clean.shape), 0, 1).astype(np.float32)
+    known = random.random(clean.shape[1:]) < 0.5
+    holes = np.where(known, clean, 0).astype(np.float32)
+    operator = Downsample(3)
+    small = np.clip(operator(torch.from_numpy(clean)).numpy(), 0, 1)
+    enlarged = np.repeat(np.repeat(small, 3, axis=1), 3, axis=2)
+    rows = [
+        [noisy, holes, enlarged],
+        [
+            restore(Picture(noisy, info)).picture.pixels,
+            restore(Picture(holes, info), known=known, sigma=0).picture.pixels,
+            restore(Picture(small, info), operator).picture.pixels,
+        ],
+    ]
+    sheet = np.concatenate([np.concatenate(row, axis=2) for row in rows], axis=1)
+    Image.fromarray(np.round(255 * np.clip(sheet, 0, 1)).astype(np.uint8).transpose(1, 2, 0)).save(OUTPUT, quality=90)
+    print(f"{OUTPUT.relative_to(ROOT)} written")
+
+
+if __name__ == "__main__":
+    main()
