@@ -11,6 +11,7 @@ from .codec.blocks import Blocks
 from .codec.lattice import Lattice, LatticeSymbols, in_steps, quantize_shape
 from .codec.lattice_file import arrange, place_groups, usual_ends, write_lattice
 from .errors import ConfigError, ShapeError
+from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
 from .guidance import sample
 from .rendering import render
@@ -79,8 +80,7 @@ def rearrange(
         info=file.info,
     )
     found = parse(written.data).gaussians
-    error = float(np.mean(np.square(render(found) - render(gaussians)), dtype=np.float64))
-    return Rearranged(written.data, found, float("inf") if error == 0 else -10 * float(np.log10(error)))
+    return Rearranged(written.data, found, _psnr(render(gaussians), render(found)))
 
 
 def prefixes(
@@ -102,8 +102,8 @@ def prefixes(
         ShapeError: the reference has another shape.
     """
     file = parse(data, name=name)
-    if reference is not None and reference.shape != (file.gaussians.channels, *_size(file.gaussians)):
-        shape = [file.gaussians.channels, *_size(file.gaussians)]
+    shape = [file.gaussians.channels, file.gaussians.height, file.gaussians.width]
+    if reference is not None and list(reference.shape) != shape:
         raise ShapeError(f"{name}: expected a reference of shape {shape}, found {list(reference.shape)}")
     found: list[dict[str, float | int | None]] = []
     levels = sorted({chunk.level for chunk in file.whole})
@@ -114,12 +114,11 @@ def prefixes(
         psnr = chunks[-1].psnr if chunks else None
         if reference is not None:
             image = np.clip(render(file.gaussians.take(slice(0, count))), 0, 1)
-            error = float(np.mean(np.square(image - reference), dtype=np.float64))
-            psnr = float("inf") if error == 0 else -10 * float(np.log10(error))
+            psnr = _psnr(reference, image)
         row = {"level": level, "bytes": end, "share": end / file.size, "gaussians": count, "psnr": psnr}
         found.append(row)
     return found
 
 
-def _size(gaussians: Gaussians2D) -> tuple[int, int]:
-    return gaussians.height, gaussians.width
+def _psnr(reference: FloatArray, image: FloatArray) -> float:
+    return to_psnr(float(np.mean(np.square(image - reference), dtype=np.float64)))

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that are read with one line for what goes wrong, and appear whole or not at all.
 
 What is written goes to a temporary sibling, is flushed to the disk and then takes the target's name in one step
 (`os.replace`), so that an interruption, a full disk or an error never leaves half a file and never harms the old one.
@@ -27,6 +27,18 @@ def check_target(path: str | Path) -> None:
         ImageError: its folder is missing or not writable, or something in its place cannot be replaced.
     """
     _resolved_target(Path(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: it is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def atomic_write(path: str | Path, data: bytes | bytearray | memoryview) -> None:

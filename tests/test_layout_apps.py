@@ -20,6 +20,7 @@ PUBLIC = {
     "imagegs.files",
     "imagegs.guidance",
     "imagegs.image",
+    "imagegs.lazily",
     "imagegs.metrics",
     "imagegs.pages",
     "imagegs.plots",

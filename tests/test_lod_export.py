@@ -15,7 +15,7 @@ from imagegs.apps import lod
 from PIL import Image
 from typer.testing import CliRunner
 
-from imagegs import ConfigError, cli
+from imagegs import ConfigError, ImageError, cli
 from imagegs.arranging import prefixes
 from imagegs.kernels import native
 
@@ -162,3 +162,10 @@ def test_wrong_usage_and_bad_files(photo: Path, tmp_path: Path, monkeypatch: Any
     (tmp_path / "bad.gsimg").write_bytes(b"")
     assert "bad.gsimg" in fail(monkeypatch, capsys, "inspect", tmp_path / "bad.gsimg")
     assert "absent.gsimg: cannot be read" in fail(monkeypatch, capsys, "inspect", tmp_path / "absent.gsimg")
+
+
+def test_a_missing_file_is_one_line_without_a_refit_too(tmp_path):
+    missing = tmp_path / "none.gsimg"
+    done = CliRunner().invoke(cli.app, ["lod", "export", str(missing), "--no-refit", "-o", str(tmp_path / "a.gsimg")])
+    assert isinstance(done.exception, ImageError)
+    assert str(done.exception) == f"{missing}: cannot be read: no such file or directory"

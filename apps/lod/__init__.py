@@ -11,8 +11,9 @@ Names load on first use, so that the command line starts at once.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imagegs.lazily import exports
 
 if TYPE_CHECKING:
     from .exporting import export, shares_of
@@ -28,15 +29,4 @@ _HOMES = {
     "tiles": ("write_tiles",),
     "viewing": ("page_files", "show", "write_page"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -8,20 +8,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from imagegs.cli import arguments, console, encode, results
-from imagegs.cli.help import GroupedCommand
+from imagegs.cli.help import GroupedCommand, make_group
 
 Format = Literal["jpg", "png", "webp"]
 LEVELS = "Levels"
 PLOTS = (".png", ".svg")
 
-app = typer.Typer(
-    name="lod",
-    help="Progressive files: every beginning is a picture, served by ranges.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = make_group("lod", "Progressive files: every beginning is a picture, served by ranges.")
 
 
 def _numbers(text: str | None, what: str) -> tuple[int, ...]:
@@ -96,18 +89,22 @@ def export_picture(
     results.deliver(encoded, output, encode.command_of(context), given["report"], quiet=quiet, as_json=as_json)
     encode.drop_checkpoint(output, given)
     if not quiet and not as_json:
-        _print_levels(output)
+        from imagegs.arranging import prefixes
+
+        _print_levels(prefixes(encoded.data))
 
 
 def _sort_anew(source: Path, output: Path, levels: int | Literal["auto"], given: dict[str, Any]) -> None:
-    from imagegs.arranging import rearrange
-    from imagegs.files import atomic_write
+    from imagegs.arranging import prefixes, rearrange
+    from imagegs.files import atomic_write, read_bytes
+
+    from .exporting import AUTO_LEVELS
 
     if source.suffix.lower() not in arguments.GSIMG:
         raise typer.BadParameter("expected a .gsimg file beside it", param_hint="'--no-refit'")
     shift = arguments.parse_block_size(given["block_size"])
-    before = source.read_bytes()
-    found = rearrange(before, 4 if levels == "auto" else levels, shift, name=str(source))
+    before = read_bytes(source)
+    found = rearrange(before, AUTO_LEVELS if levels == "auto" else levels, shift, name=str(source))
     atomic_write(output, found.data)
     facts = {"file": str(output), "bytes": len(found.data), "bytes_before": len(before), "change_psnr": found.change}
     if given["json"]:
@@ -119,16 +116,13 @@ def _sort_anew(source: Path, output: Path, levels: int | Literal["auto"], given:
             ("against the file before", f"{found.change:.2f} dB"),
         ]
         console.print_table(rows)
-        _print_levels(output)
+        _print_levels(prefixes(found.data))
 
 
-def _print_levels(path: Path, reference: Any = None) -> None:
-    from imagegs.arranging import prefixes
-
+def _print_levels(rows: list[dict[str, float | int | None]]) -> None:
     from .inspecting import table
 
-    rows = table(prefixes(path.read_bytes(), reference, name=str(path)))
-    console.print_table(rows, header=("level", "bytes so far", "share", "Gaussians", "PSNR"))
+    console.print_table(table(rows), header=("level", "bytes so far", "share", "Gaussians", "PSNR"))
 
 
 @app.command("inspect", cls=GroupedCommand)
@@ -143,15 +137,12 @@ def inspect_file(
     """Show what every beginning of a file comes to."""
     if plot is not None:
         arguments.check_output(plot, PLOTS)
-    from imagegs import ImageError
     from imagegs.arranging import prefixes
+    from imagegs.files import read_bytes
 
     from .inspecting import draw
 
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    data = read_bytes(source)
     pixels = None if reference is None else arguments.read_any(reference).pixels
     rows = prefixes(data, pixels, name=str(source))
     if plot is not None:
@@ -161,7 +152,7 @@ def inspect_file(
     if json:
         console.print_json({"file": str(source), "bytes": len(data), "levels": rows})
     else:
-        _print_levels(source, pixels)
+        _print_levels(rows)
 
 
 @app.command("serve", cls=GroupedCommand)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from imagegs import Decoder, ImageError
-from imagegs.files import atomic_write
+from imagegs.files import atomic_write, read_bytes
 
 PAGE = "index.html"
 _SOURCE = 'data-src=""'
@@ -104,10 +104,7 @@ def show(
 
 def _read(source: str | Path) -> bytes:
     """The bytes of a file that a viewer can show."""
-    try:
-        data = Path(source).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    data = read_bytes(source)
     decoder = Decoder(name=str(source))
     decoder.feed(data)
     decoder.finish()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from imagegs.cli import arguments, console
-from imagegs.cli.help import GroupedCommand
+from imagegs.cli.help import GroupedCommand, make_group
 
 if TYPE_CHECKING:
     from .operators import Operator
@@ -19,14 +19,7 @@ FILE, FIT, BLUR = "File", "Fit", "Blur, one of these"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".exr")
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Degraded picture.")]
 
-app = typer.Typer(
-    name="restore",
-    help="Restore a picture, and compress it: Gaussians fitted through what happened to it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = make_group("restore", "Restore a picture, and compress it: Gaussians fitted through what happened to it.")
 
 
 def options(
@@ -246,17 +239,13 @@ def _two_numbers(text: str) -> tuple[float, float]:
 @arguments.also(options)
 def dejpeg(context: typer.Context, source: Source, **given: Any) -> None:
     """Take the artefacts of a JPEG file away, within what its coefficients allow."""
-    from imagegs import ImageError
+    from imagegs.files import read_bytes
 
     from .jpeg import read_jpeg
 
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     _restore(
         context,
         source,
         {**given, "sigma": 0 if given["sigma"] is None else given["sigma"]},
-        read_jpeg(data, str(source)),
+        read_jpeg(read_bytes(source), str(source)),
     )

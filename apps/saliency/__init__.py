@@ -12,8 +12,9 @@ Names load on first use, so that the command line starts at once.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imagegs.lazily import exports
 
 if TYPE_CHECKING:
     from .encoding import encode, importance
@@ -31,15 +32,4 @@ _HOMES = {
     "scores": ("Scores", "score"),
     "sources": ("Sources", "make_predictor"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from imagegs.cli import arguments, console, encode, results
-from imagegs.cli.help import GroupedCommand
+from imagegs.cli.help import GroupedCommand, make_group
 
 if TYPE_CHECKING:
     from imagegs import Encoded
@@ -25,14 +25,7 @@ EFFECTS = ("start", "growth", "loss", "rounding", "order")
 IMPORTANCE = "Importance"
 MAPS = (".png", ".npy")
 
-app = typer.Typer(
-    name="saliency",
-    help="Let what a picture is about decide where Gaussians and bits go.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = make_group("saliency", "Let what a picture is about decide where Gaussians and bits go.")
 
 
 def sources(

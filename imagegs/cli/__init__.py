@@ -16,19 +16,12 @@ import typer
 
 from ..errors import ImageGSError, ImageGSWarning
 from . import compare, convert, decode, demo, encode, info, plot, weights
-from .help import GroupedCommand
+from .help import GroupedCommand, make_group
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
 """Sub-command and the app under ``imagegs.apps`` that carries it; one that is not installed is left out."""
 
-app = typer.Typer(
-    name="imagegs",
-    help="Images as 2D Gaussians: fit, compress, decode and look at them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = make_group("imagegs", "Images as 2D Gaussians: fit, compress, decode and look at them.")
 for command in (encode, decode, info, convert, compare, plot, demo):
     app.command(command.__name__.rpartition(".")[2], cls=GroupedCommand)(command.run)
 app.add_typer(weights.app, name="weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 OTHERS = "Options"
@@ -25,3 +26,15 @@ class GroupedCommand(TyperCommand):
         for group in sorted(groups, key=lambda name: name == OTHERS):
             with formatter.section(group):
                 formatter.write_dl(groups[group])
+
+
+def make_group(name: str, help: str) -> typer.Typer:
+    """A group of commands, with plain help pages and tracebacks, and nothing added to a shell."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )

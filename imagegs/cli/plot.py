@@ -70,12 +70,12 @@ def _history(source: Path) -> list[tuple[int, float, float, int]]:
     import json
 
     from ..errors import ImageError
+    from ..files import read_bytes
 
+    data = read_bytes(source)
     try:
-        rows = json.loads(source.read_text(encoding="utf-8"))["history"]
+        rows = json.loads(data)["history"]
         return [(int(step), float(seconds), float(psnr), int(count)) for step, seconds, psnr, count in rows]
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ImageError(
             f"{source}: expected the JSON of encode --json or of a report, found something else"

@@ -120,14 +120,7 @@ class LevelLoop(Loop):
 
     def begin(self) -> State:
         """The Gaussians of level 0."""
-        state = self.empty()
-        scene, config = self.scene, self.config
-        count = level_ends(config.level_shares, self.goal)[0]
-        pixels = draw_pixels(scene.start, count, state.rng)
-        state.model = spawn(pixels, scene.start * count, scene.target, scene.structure, config)
-        state.started_with = len(state.model)
-        state.optimizer.extend(len(state.model))
-        return state
+        return self._begin_with(level_ends(self.config.level_shares, self.goal)[0])
 
     def _evaluate_state(self, model: Gaussians, state: State, *, show: bool) -> tuple[Evaluation, FloatArray]:
         scene = self.scene_of(state)

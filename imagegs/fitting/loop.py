@@ -154,12 +154,15 @@ class Loop:
 
     def begin(self) -> State:
         """The first Gaussians."""
-        state = self.empty()
         config = self.config
+        growing = bool(config.add_at) and config.start_fraction < 1
+        return self._begin_with(max(1, math.ceil(self.goal * config.start_fraction)) if growing else self.goal)
+
+    def _begin_with(self, count: int) -> State:
+        """A state with so many Gaussians."""
+        state, config = self.empty(), self.config
         state.halved = self.coarse_scene is not None
         scene = self.scene_of(state)
-        growing = bool(config.add_at) and config.start_fraction < 1
-        count = max(1, math.ceil(self.goal * config.start_fraction)) if growing else self.goal
         pixels = draw_pixels(scene.start, count, state.rng)
         state.model = spawn(pixels, scene.start * count, scene.target, scene.structure, config)
         state.started_with = len(state.model)
