@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -148,6 +149,14 @@ def test_an_operator_of_ones_own_serves():
     assert psnr(restore(seen, Mirrored(), gaussians=300, fits=1, steps=80).picture.pixels) > 25
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 3)])
+def test_the_smallest_pictures_have_a_number_of_gaussians(size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = restore(Picture(np.full((3, *size), 0.4, np.float32), PictureInfo.of_channels(3)), fits=1, steps=5)
+    assert all(np.isfinite(trial.risk) for trial in found.trials)
+
+
 def test_search_goes_where_risk_falls():
     def trial(number: int) -> Trial:
         return Trial(number, (np.log(number) - np.log(best)) ** 2)
@@ -262,6 +271,7 @@ def test_each_task_runs(folder, monkeypatch, arguments):
         (("inpaint", "clean.png", "--mask", "white.png"), "some pixels that are known"),
         (("dejpeg", "clean.png"), "expected a JPEG file"),
         (("dejpeg", "none.jpg"), "none.jpg: cannot be read"),
+        (("dejpeg", "empty.jpg"), "empty.jpg: expected a JPEG file, found no picture"),
         (("deblur", "clean.png", "--kernel", "black.png"), "positive sum"),
         (("deblur", "small.png", "--gaussian", "15"), "kernel"),
     ],
@@ -270,6 +280,7 @@ def test_bad_input_is_one_line(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     Image.fromarray(np.full((72, 96), 255, np.uint8)).save("white.png")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save("black.png")
+    (folder / "empty.jpg").write_bytes(b"")
     done = run(*arguments, "-o", "out.png", *FAST)
     assert isinstance(done.exception, ImageGSError)
     assert message in str(done.exception)

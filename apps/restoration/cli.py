@@ -83,11 +83,10 @@ def _restore(
     from imagegs.files import atomic_write
     from imagegs.metrics import psnr
 
-    from .restoring import MOST_TRIALS, TRIAL_FITS, restore
+    from .restoring import restore
 
     picture, clean = read_image(source), None if reference is None else read_image(reference)
-    total = given["fits"] + (0 if given["gaussians"] else MOST_TRIALS * TRIAL_FITS)
-    with console.counting("fits", total, quiet=given["quiet"]) as on_fit:
+    with console.counting("fits", quiet=given["quiet"]) as on_fit:
         found = restore(
             picture,
             operator,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from imagegs import ConfigError, ImageError
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 8
+MIDDLE = 128 / 255
+"""What JPEG takes off its samples."""
 _TO_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 """JFIF; luma from 0, chroma around 0, for values in [0, 1]."""
 
@@ -51,12 +52,20 @@ class JpegIntervals:
         if len(image) != len(self.decoded):
             raise ConfigError(f"JPEG: expected {len(self.decoded)} channels as in the file, found {len(image)}")
         parts = []
-        for plane, step, scale, least in zip(_planes(image), self.steps, self.coarse, self.least, strict=True):
+        decoded, bounds = self._tensors
+        for plane, scale, (low, high) in zip(_planes(image), self.coarse, bounds, strict=True):
             coefficients = _transform(_averaged(plane, scale))
-            low, high = torch.tensor(least), torch.tensor(least + step)
             outside = coefficients - torch.minimum(torch.maximum(coefficients, low), high)
             parts.append(_spread(_back(outside), scale, (image.shape[1], image.shape[2])))
-        return torch.tensor(self.decoded) + torch.stack(parts)
+        return decoded + torch.stack(parts)
+
+    @cached_property
+    def _tensors(self) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """The decoded picture, and the lowest and highest coefficients of each component."""
+        import torch
+
+        bounds = zip(self.least, self.steps, strict=True)
+        return torch.tensor(self.decoded), [(torch.tensor(low), torch.tensor(low + step)) for low, step in bounds]
 
     def canvas_size(self, observed: Size) -> Size:
         """The same."""
@@ -77,6 +86,8 @@ def read_jpeg(data: bytes, name: str = "bytes") -> JpegIntervals:
     Raises:
         ImageError: it is no JPEG file of one or three components, or cannot be decoded.
     """
+    import torch
+
     try:
         image = Image.open(io.BytesIO(data))
         if image.format != "JPEG" or image.mode not in ("L", "RGB"):
@@ -86,16 +97,18 @@ def read_jpeg(data: bytes, name: str = "bytes") -> JpegIntervals:
         raw = Image.open(io.BytesIO(data))
         raw.draft("YCbCr" if image.mode == "RGB" else "L", image.size)
         samples = _samples_of(raw)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: expected a JPEG file, found no picture") from error
     except (OSError, SyntaxError) as error:
         raise ImageError(f"{name}: expected a JPEG file, found: {error}") from error
     most = max(layer[1] for layer in layers), max(layer[2] for layer in layers)
     steps: list[FloatArray] = []
     coarse: list[tuple[int, int]] = []
     least: list[FloatArray] = []
-    for number, (plane, layer) in enumerate(zip(samples, layers, strict=True)):
+    for plane, layer in zip(samples, layers, strict=True):
         step = (np.array(tables[layer[3]], np.float32).reshape(BLOCK, BLOCK) / 255).astype(np.float32)
         scale = most[1] // layer[2], most[0] // layer[1]
-        coefficients = _forward(_mean_of(plane - (128 / 255 if number else 0), scale), 0 if number else 128 / 255)
+        coefficients = _transform(_averaged(torch.from_numpy(plane - np.float32(MIDDLE)), scale)).numpy()
         steps.append(step)
         coarse.append(scale)
         least.append(((np.round(coefficients / step) - 0.5) * step).astype(np.float32))
@@ -116,42 +129,25 @@ def _cosines() -> FloatArray:
     return cosines
 
 
-def _mean_of(plane: FloatArray, scale: tuple[int, int]) -> FloatArray:
-    down, across = scale
-    height, width = plane.shape[0] // down * down, plane.shape[1] // across * across
-    parts = plane[:height, :width].reshape(height // down, down, width // across, across)
-    found: FloatArray = parts.mean(axis=(1, 3))
-    return found
-
-
-def _forward(plane: FloatArray, middle: float) -> npt.NDArray[np.float32]:
-    """Coefficients [rows, columns, 8, 8] of the whole blocks of a plane."""
-    rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
-    blocks = (
-        plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3) - middle
-    )
-    cosines = _cosines()
-    found: npt.NDArray[np.float32] = (cosines @ blocks @ cosines.T).astype(np.float32)
-    return found
-
-
 def _planes(image: torch.Tensor) -> list[torch.Tensor]:
     """Luma, less the middle that JPEG takes off, and chroma."""
     import torch
 
     if len(image) == 1:
-        return [image[0] - 128 / 255]
+        return [image[0] - MIDDLE]
     found = torch.einsum("kc,chw->khw", torch.tensor(_TO_YCBCR), image)
-    return [found[0] - 128 / 255, found[1], found[2]]
+    return [found[0] - MIDDLE, found[1], found[2]]
 
 
 def _averaged(plane: torch.Tensor, scale: tuple[int, int]) -> torch.Tensor:
+    """Samples of a component: means over so many pixels (down, across)."""
     down, across = scale
     height, width = plane.shape[0] // down * down, plane.shape[1] // across * across
     return plane[:height, :width].reshape(height // down, down, width // across, across).mean(dim=(1, 3))
 
 
 def _transform(plane: torch.Tensor) -> torch.Tensor:
+    """Coefficients [rows, columns, 8, 8] of the whole blocks of a plane."""
     import torch
 
     rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
@@ -161,6 +157,7 @@ def _transform(plane: torch.Tensor) -> torch.Tensor:
 
 
 def _back(coefficients: torch.Tensor) -> torch.Tensor:
+    """The plane that has these coefficients."""
     import torch
 
     cosines = torch.tensor(_cosines())

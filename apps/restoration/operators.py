@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -116,8 +117,7 @@ class Blur:
             raise ShapeError(f"kernel: expected half sides below those of the picture, found {list(self.kernel.shape)}")
         padded = torch.nn.functional.pad(image[None], (columns, columns, rows, rows), mode="reflect")[0]
         size = self._transformed_size((padded.shape[1], padded.shape[2]))
-        kernel = torch.fft.rfft2(torch.from_numpy(self.kernel), s=size)
-        found = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * kernel, s=size)
+        found = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * _transform_of(self, size), s=size)
         blurred: torch.Tensor = found[:, 2 * rows : padded.shape[1], 2 * columns : padded.shape[2]]
         return blurred
 
@@ -158,12 +158,9 @@ class Downsample:
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """The canvas, smaller."""
-        import torch
-
         size = (max(1, round(side / self.factor)) for side in image.shape[1:])
         down, across = (
-            torch.tensor(resampling_matrix(side, to, self.method))
-            for side, to in zip(image.shape[1:], size, strict=True)
+            _resampling_tensor(side, to, self.method) for side, to in zip(image.shape[1:], size, strict=True)
         )
         return down @ image @ across.T
 
@@ -202,6 +199,22 @@ class Chain:
         for operator in reversed(self.operators):
             observed = operator.guess(observed)
         return observed
+
+
+@lru_cache(16)
+def _resampling_tensor(source: int, target: int, method: Method) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(resampling_matrix(source, target, method))
+
+
+@lru_cache(8)
+def _transform_of(blur: Blur, size: Size) -> torch.Tensor:
+    """Of a blur's kernel, at a size of pictures."""
+    import torch
+
+    found: torch.Tensor = torch.fft.rfft2(torch.from_numpy(blur.kernel), s=size)
+    return found
 
 
 def check_fits(operator: Any, channels: int, observed: Size) -> Size:

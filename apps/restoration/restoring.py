@@ -186,13 +186,13 @@ class _Problem:
         """
         random = np.random.default_rng([seed, _OWN])
         pixels = self.picture.pixels
-        known = np.ones(pixels.shape[1:], bool) if self.mask is None else self.mask
+        judged, seen = np.ones(pixels.shape[1:], bool) if self.mask is None else self.mask, self.mask
+        given = wanted = pixels
         if self.noise.sigma >= LEAST_SIGMA:
             noise = self.noise.sample(pixels.shape, random)
-            given, wanted, seen, judged = pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED, known, known
+            given, wanted = pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED
         else:
-            judged = known & (random.random(known.shape) < HELD_OUT)
-            given, wanted, seen = pixels, pixels, known & ~judged
+            judged, seen = hold_out(judged, random)
         shown = [self._seen(self._fit(given, gaussians, seed + k, seen, count)) for k in range(TRIAL_FITS)]
         single = float(np.mean([np.mean((one - wanted)[:, judged] ** 2) for one in shown]))
         mean = float(np.mean((np.mean(shown, axis=0) - wanted)[:, judged] ** 2))
@@ -210,8 +210,6 @@ class _Problem:
     def _fit(
         self, pixels: FloatArray, gaussians: int, seed: int, known: npt.NDArray[np.bool_] | None, count: Counter
     ) -> FloatArray:
-        if known is not None and known.all():
-            known = None
         if known is not None:
             pixels = filled(pixels, known)
         operator = None if _plain(self.operator) else self.operator
@@ -229,6 +227,16 @@ class _Problem:
         import torch
 
         return np.asarray(self.operator(torch.from_numpy(canvas)))
+
+
+def hold_out(
+    known: npt.NDArray[np.bool_], random: np.random.Generator
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Known pixels [H, W] that trials are judged by, and those that they see: at least one each, or the same."""
+    draw = np.where(known, random.random(known.shape), np.inf)
+    judged = draw < max(HELD_OUT, np.nextafter(draw.min(), np.inf))
+    seen = known & ~judged
+    return judged, seen if seen.any() else known
 
 
 def search(trial: Callable[[int], Trial], first: int, most: int) -> tuple[Trial, ...]:
