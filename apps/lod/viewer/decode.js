@@ -230,13 +230,13 @@ export class Decoder {
   get level() {
     if (!this.chunks) return -1;
     const there = new Set(this.done.map(({ number }) => number));
-    const missing = this.chunks.filter((chunk, number) => chunk.kind === 1 && !there.has(number)).map(({ level }) => level);
-    return missing.length ? Math.min(...missing) - 1 : this.levels - 1;
+    const missing = this.chunks.find((chunk, number) => chunk.kind === 1 && !there.has(number)); // levels ascend
+    return missing ? missing.level - 1 : this.levels - 1;
   }
 
   /** Number of levels. */
   get levels() {
-    return Math.max(...this.chunks.map(({ kind, level }) => (kind === 1 ? level : 0))) + 1;
+    return this.chunks.filter(({ kind }) => kind === 1).pop().level + 1;
   }
 
   /**

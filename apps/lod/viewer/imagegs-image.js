@@ -107,16 +107,15 @@ export class ImagegsImage extends HTMLElement {
     }
   }
 
-  begin({ header, chunks, size }) {
-    Object.assign(this, { header, chunks, size });
-    this.levels = Math.max(...chunks.map(({ kind, level }) => (kind === 1 ? level : 0))) + 1;
+  begin({ header, chunks, size, levels }) {
+    Object.assign(this, { header, chunks, size, levels });
     this.style.setProperty('--width', `${header.width}px`);
     this.style.setProperty('--ratio', `${header.width} / ${header.height}`);
     let first = 0;
     this.planes = header.planes.map((plane) => ({ ...plane, first: (first += plane.channels) - plane.channels }));
     this.rebuild();
     this.resize();
-    this.tell('head', { header, size, levels: this.levels });
+    this.tell('head', { header, size, levels });
   }
 
   /** Draws with a new back end, what there is anew. */
@@ -138,9 +137,9 @@ export class ImagegsImage extends HTMLElement {
 
   /** The highest level that is whole in what is seen: a level that comes is not drawn in patches. */
   get whole() {
-    const region = this.seen, missing = this.chunks.filter((chunk, number) => chunk.kind === 1 && chunk.count
+    const region = this.seen, missing = this.chunks.find((chunk, number) => chunk.kind === 1 && chunk.count
       && !this.there.has(number) && touches(boxOf(this.header, chunk.block), chunk.reach, region));
-    return missing.length ? Math.min(...missing.map(({ level }) => level)) - 1 : this.levels - 1;
+    return missing ? missing.level - 1 : this.levels - 1;
   }
 
   /** What is seen, on the canvas: x, y, width, height. */

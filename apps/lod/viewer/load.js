@@ -1,7 +1,7 @@
 /**
  * Fetches a file and decodes it as its bytes come; a Worker's script, and a module for pages that may not have Workers.
  *
- * Messages to the page, in `type`: `head` {header, chunks, size}; `chunk` {number, count, means, scales, rotations,
+ * Messages to the page, in `type`: `head` {header, chunks, size, levels}; `chunk` {number, count, means, scales, rotations,
  * colors}, number -1 for what a cut chunk gave; `bytes` {received, time}; `restart`: forget everything; `end` {note, error,
  * kind, received}.
  */
@@ -141,7 +141,7 @@ export function load(source, region, report) {
     if (!sent) {
       sent = 1;
       const { coding, parameters, ...plain } = header;
-      report({ type: 'head', header: plain, chunks, size });
+      report({ type: 'head', header: plain, chunks, size, levels: decoder.levels });
     }
     for (; sent <= done.length; sent++) send(done[sent - 1]);
     const total = done.reduce((sum, { count }) => sum + count, 0);
