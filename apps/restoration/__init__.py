@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from .jpeg import JpegIntervals, read_jpeg
     from .noise import Noise, estimate_noise, recognize_noise
     from .operators import Blur, Chain, Downsample, Identity, Operator
+    from .recognizing import Damage, recognize_damage
     from .restoring import Restored, Trial, restore
 
 __all__ = [
     "Blur",
     "Chain",
+    "Damage",
     "Downsample",
     "Identity",
     "JpegIntervals",
@@ -34,6 +36,7 @@ __all__ = [
     "Trial",
     "estimate_noise",
     "read_jpeg",
+    "recognize_damage",
     "recognize_noise",
     "restore",
 ]
@@ -42,6 +45,7 @@ _HOMES = {
     "jpeg": ("JpegIntervals", "read_jpeg"),
     "noise": ("Noise", "estimate_noise", "recognize_noise"),
     "operators": ("Blur", "Chain", "Downsample", "Identity", "Operator"),
+    "recognizing": ("Damage", "recognize_damage"),
     "restoring": ("Restored", "Trial", "restore"),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,9 +12,15 @@ from imagegs.cli import arguments, console
 from imagegs.cli.help import GroupedCommand, make_group
 
 if TYPE_CHECKING:
+    from imagegs import Picture
+
+    from .noise import Noise
     from .operators import Operator
+    from .recognizing import Damage
 
 Method = Literal["bicubic", "area", "lanczos"]
+LpipsNet = Literal["alex", "vgg", "squeeze"]
+SCORES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS"}
 FILE, FIT, BLUR = "File", "Fit", "Blur, one of these"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".exr")
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Degraded picture.")]
@@ -41,6 +47,16 @@ def options(
     reference: Annotated[
         Path | None, typer.Option(metavar="CLEAN", help="Measure against this picture.", rich_help_panel=FILE)
     ] = None,
+    lpips_net: Annotated[
+        LpipsNet | None,
+        typer.Option(help="With --reference: LPIPS too, by this network; its weights are large.", rich_help_panel=FILE),
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder with those weights; by default they are downloaded.", rich_help_panel=FILE
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write an HTML report into this folder.", rich_help_panel=FILE)
     ] = None,
@@ -54,6 +70,34 @@ def options(
             min=0, max=8, metavar="PX", help="With --sigma: a bell that the noise went through.", rich_help_panel=FIT
         ),
     ] = 0,
+    gain: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=255,
+            help="With --sigma, of a sensor: variance is its square plus this times brightness.",
+            rich_help_panel=FIT,
+        ),
+    ] = 0,
+    impulses: Annotated[
+        bool | None,
+        typer.Option(
+            "--impulses/--no-impulses",
+            help="Some pixels have values that are not theirs; by default black and white ones are looked for.",
+            rich_help_panel=FIT,
+            show_default=False,
+        ),
+    ] = None,
+    guided: Annotated[
+        bool,
+        typer.Option(
+            "--guided/--no-guided", help="Of noise: bring fine texture back by filters too.", rich_help_panel=FIT
+        ),
+    ] = True,
+    importance: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP", help="Picture: the brighter, the more Gaussians.", rich_help_panel=FIT),
+    ] = None,
     gaussians: Annotated[
         int | None,
         typer.Option("-n", "--gaussians", min=1, help="Of each fit; by default chosen.", rich_help_panel=FIT),
@@ -68,9 +112,14 @@ def options(
 
 
 def _restore(
-    context: typer.Context, source: Path, given: Mapping[str, Any], operator: Operator | None = None, known: Any = None
+    context: typer.Context,
+    source: Path,
+    given: Mapping[str, Any],
+    operator: Operator | None = None,
+    known: Any = None,
+    automatic: bool = False,
 ) -> None:
-    """Restore, write, and say what came of it."""
+    """Restore, write, and say what came of it; what happened is looked for where that is automatic."""
     output, compressed, reference = given["output"], given["compressed"], given["reference"]
     arguments.check_output(output, PICTURES)
     if given["report"] is not None:
@@ -79,41 +128,56 @@ def _restore(
         arguments.check_output(compressed, arguments.GSIMG)
     elif given["bpp"] is not None or given["size"] is not None:
         raise typer.BadParameter("expected --compressed with it", param_hint="'--bpp', '--bytes'")
+    if given["reference"] is None and (given["lpips_net"] is not None or given["lpips_weights"] is not None):
+        raise typer.BadParameter("expected --reference with it", param_hint="'--lpips-net', '--lpips-weights'")
     from imagegs import encode, read_image, write_image
     from imagegs.files import atomic_write
-    from imagegs.metrics import psnr
 
+    from .jpeg import JpegIntervals
     from .restoring import restore
 
     picture, clean = read_image(source), None if reference is None else read_image(reference)
+    importance = arguments.read_map(given["importance"])
+    damage = None
+    if automatic and known is None:
+        damage = _recognized(source, picture)
+        operator = damage.operator
+        console.print_notes([f"found {damage.text}"] if not given["quiet"] and not given["json"] else [])
+    canvas = _canvas(operator, picture)
+    _check_size("reference", reference, None if clean is None else clean.pixels.shape[1:], canvas)
+    _check_size("importance", given["importance"], None if importance is None else importance.shape, canvas)
     with console.counting("fits", quiet=given["quiet"]) as on_fit:
         found = restore(
             picture,
             operator,
             known=known,
-            sigma=None if given["sigma"] is None else given["sigma"] / 255,
-            spread=given["spread"],
-            gaussians=given["gaussians"],
-            fits=given["fits"],
-            steps=given["steps"],
-            seed=given["seed"],
+            noise=_noise(given, no_noise=isinstance(operator, JpegIntervals)),
+            importance=importance,
             on_fit=on_fit,
+            **{name: given[name] for name in ("impulses", "guided", "gaussians", "fits", "steps", "seed")},
         )
     write_image(output, found.picture.pixels, found.picture.info)
     facts: dict[str, Any] = {
         "file": str(output),
         "gaussians": found.gaussians,
         "fits": found.fits,
-        "sigma": found.sigma,
-        "spread": found.spread,
+        "sigma": found.noise.sigma,
+        "spread": found.noise.spread,
+        "curve": found.noise.curve,
+        "impulses": found.impulses,
+        "shares": found.shares,
     }
+    if damage is not None:
+        facts["found"] = damage.kind
+    scores = {}
     if clean is not None:
-        facts["psnr"] = psnr(clean.pixels, found.picture.pixels)
-        if clean.pixels.shape == picture.pixels.shape:
-            facts["psnr_before"] = psnr(clean.pixels, picture.pixels)
+        from .report import scores_of
+
+        scores = scores_of(picture, found.picture, clean, given["lpips_net"], given["lpips_weights"])
+        facts["scores"] = scores
     if compressed is not None:
         target = {name: given[name] for name in ("bpp", "size") if given[name] is not None}
-        encoded = encode(found.picture, **target)
+        encoded = encode(found.picture, importance=importance, **target)
         atomic_write(compressed, encoded.data)
         facts |= {"compressed": str(compressed), "bytes": len(encoded.data), "bpp": encoded.bpp}
     if given["report"] is not None:
@@ -121,7 +185,7 @@ def _restore(
         from .report import write_report
 
         command = arguments.command_line(context)
-        page = write_report(given["report"], picture, found, operator or Identity(), facts, command, clean)
+        page = write_report(given["report"], picture, found, operator or Identity(), facts, command, scores)
         facts["report"] = str(page)
     if given["json"]:
         console.print_json(facts)
@@ -129,16 +193,62 @@ def _restore(
         console.print_table(_rows(facts))
 
 
+def _recognized(source: Path, picture: Picture) -> Damage:
+    from imagegs.files import read_bytes
+
+    from .recognizing import recognize_damage
+
+    return recognize_damage(picture, read_bytes(source))
+
+
+def _noise(given: Mapping[str, Any], no_noise: bool) -> Noise | float | None:
+    """As it is told; None where it is to be estimated."""
+    sigma, spread, gain = given["sigma"], given["spread"], given["gain"]
+    if sigma is None and (spread or gain):
+        raise typer.BadParameter("expected --sigma with it", param_hint="'--spread', '--gain'")
+    if sigma is None:
+        return 0.0 if no_noise else None
+    from .noise import Noise
+
+    noise = Noise.poisson_gaussian(gain / 255, sigma / 255) if gain else Noise(sigma / 255)
+    return Noise(noise.sigma, spread, noise.curve)
+
+
+def _canvas(operator: Operator | None, picture: Picture) -> tuple[int, int]:
+    """Height and width of the restored picture."""
+    size = picture.height, picture.width
+    return size if operator is None else operator.canvas_size(size)
+
+
+def _check_size(what: str, path: Path | None, found: Sequence[int] | None, canvas: tuple[int, int]) -> None:
+    """Refuse before the fits what could not be used after them."""
+    if found is not None and tuple(found) != canvas:
+        from imagegs import ShapeError
+
+        raise ShapeError(
+            f"{what}: expected {canvas[1]} x {canvas[0]} pixels as the restored picture has, "
+            f"found {found[1]} x {found[0]} in {path}"
+        )
+
+
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     spread = f", spread over {facts['spread']:.1f} pixels" if facts["spread"] else ""
+    curve = ""
+    if facts["curve"]:
+        sigmas = [255 * sigma for _, sigma in facts["curve"]]
+        curve = f", {min(sigmas):.1f} to {max(sigmas):.1f} by brightness"
     rows = [
         ("restored", facts["file"]),
-        ("noise", f"{255 * facts['sigma']:.1f} of 255{spread}"),
+        ("noise", f"{255 * facts['sigma']:.1f} of 255{curve}{spread}"),
         ("Gaussians", f"{facts['gaussians']:,}, the mean of {facts['fits']} fits"),
     ]
-    if "psnr" in facts:
-        before = f"; {facts['psnr_before']:.2f} dB before" if "psnr_before" in facts else ""
-        rows.append(("against the reference", f"{facts['psnr']:.2f} dB{before}"))
+    if facts["impulses"]:
+        rows.append(("impulses", f"{100 * facts['impulses']:.1f} % of the pixels"))
+    if sum(facts["shares"][1:]):
+        rows.append(("of fits and filters", " + ".join(f"{100 * share:.0f} %" for share in facts["shares"])))
+    for name, values in facts.get("scores", {}).items():
+        before = f"; {_score(name, values['before'])} before" if "before" in values else ""
+        rows.append((f"{SCORES[name]} against the reference", f"{_score(name, values['after'])}{before}"))
     if "compressed" in facts:
         rows.append(
             ("compressed", f"{facts['compressed']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bits per pixel")
@@ -146,6 +256,25 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if "report" in facts:
         rows.append(("report", facts["report"]))
     return rows
+
+
+def _score(name: str, value: float) -> str:
+    return f"{value:.2f} dB" if name == "psnr" else f"{value:.4f}"
+
+
+@app.command("auto", cls=GroupedCommand)
+@arguments.also(options)
+def auto(
+    context: typer.Context,
+    source: Source,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="MASK", help="Picture of the same size: white where pixels are missing.")
+    ] = None,
+    **given: Any,
+) -> None:
+    """Find out what happened: coarse JPEG, impulses or noise, and, with a mask, holes."""
+    missing = arguments.read_map(mask)
+    _restore(context, source, given, known=None if missing is None else missing < 0.5, automatic=True)
 
 
 @app.command("denoise", cls=GroupedCommand)
@@ -242,9 +371,4 @@ def dejpeg(context: typer.Context, source: Source, **given: Any) -> None:
 
     from .jpeg import read_jpeg
 
-    _restore(
-        context,
-        source,
-        {**given, "sigma": 0 if given["sigma"] is None else given["sigma"]},
-        read_jpeg(read_bytes(source), str(source)),
-    )
+    _restore(context, source, given, read_jpeg(read_bytes(source), str(source)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from imagegs import Picture
 from imagegs.figures import json_text
 from imagegs.files import atomic_write_folder
-from imagegs.metrics import psnr, ssim
+from imagegs.metrics import LpipsNet, lpips, psnr, ssim
 from imagegs.pages import fill_page
 from imagegs.plots import color_channels
 from imagegs.report import DATA, LONGEST_SIDE, PAGE, figure_uri, picture_uri
@@ -22,8 +23,42 @@ from .restoring import Restored, Trial
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Scores = Mapping[str, Mapping[str, float]]
+"""By measure and ``before`` or ``after``."""
 GAIN = 4
 """How much stronger differences are shown."""
+
+
+def scores_of(
+    observed: Picture,
+    restored: Picture,
+    reference: Picture,
+    lpips_net: LpipsNet | None = None,
+    weights_dir: Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """PSNR, SSIM and, with a network, LPIPS against a reference, ``after`` and, if it is as large, ``before``.
+
+    Args:
+        observed: the degraded picture.
+        restored: what came of it.
+        reference: the clean picture.
+        lpips_net: the network of LPIPS.
+        weights_dir: folder with its weights, see `imagegs.metrics.lpips`.
+
+    Raises:
+        ShapeError: sizes or channels disagree.
+        DeviceError: LPIPS is asked for, and its packages or weights are absent.
+    """
+    pictures: dict[str, FloatArray] = {"after": restored.pixels}
+    if observed.pixels.shape == reference.pixels.shape:
+        pictures["before"] = np.clip(observed.pixels, 0, 1)
+    measures: dict[str, Callable[[FloatArray, FloatArray], float]] = {"psnr": psnr, "ssim": ssim}
+    if lpips_net is not None:
+        measures["lpips"] = partial(lpips, net=lpips_net, weights_dir=weights_dir)
+    return {
+        name: {when: measure(reference.pixels, pixels) for when, pixels in pictures.items()}
+        for name, measure in measures.items()
+    }
 
 
 def write_report(
@@ -33,7 +68,7 @@ def write_report(
     operator: Operator,
     figures: Mapping[str, Any],
     command: str,
-    reference: Picture | None = None,
+    scores: Scores,
 ) -> Path:
     """Write the page and ``report.json`` into a folder, which is made if its parent exists.
 
@@ -44,26 +79,22 @@ def write_report(
         operator: what it was fitted through; its first guess stands for the degraded picture where sizes differ.
         figures: for ``report.json``.
         command: how to reproduce it, as one would type it.
-        reference: the clean picture.
+        scores: of `scores_of`; none without a reference.
 
     Returns:
         The page's path.
 
     Raises:
         ImageError: the folder cannot be made or written.
-        ShapeError: the reference has another size than the restored picture.
     """
-    scores = _scores(observed, restored.picture, reference)
     page = render_page(observed, restored, operator, scores, command).encode()
     trials = [{"gaussians": trial.gaussians, "risk": trial.risk} for trial in restored.trials]
-    data = json_text({"command": command, **figures, "trials": trials, "scores": scores}).encode()
+    data = json_text({"command": command, **figures, "trials": trials}).encode()
     atomic_write_folder(folder, {PAGE: lambda: page, DATA: lambda: data})
     return folder / PAGE
 
 
-def render_page(
-    observed: Picture, restored: Restored, operator: Operator, scores: Mapping[str, Mapping[str, float]], command: str
-) -> str:
+def render_page(observed: Picture, restored: Restored, operator: Operator, scores: Scores, command: str) -> str:
     """The page of ``write_report``, as text."""
     channels = list(color_channels(observed.info))
     after = restored.picture.pixels
@@ -74,7 +105,7 @@ def render_page(
         __package__,
         "report.html.j2",
         title=Path(observed.source).name or "picture",
-        subtitle=f"{observed.width} × {observed.height} pixels; noise of {255 * restored.sigma:.1f} of 255",
+        subtitle=f"{observed.width} × {observed.height} pixels; noise of {255 * restored.noise.sigma:.1f} of 255",
         tiles=_tiles(restored, scores),
         width=after.shape[2],
         height=after.shape[1],
@@ -104,34 +135,27 @@ def draw_choice(trials: tuple[Trial, ...], chosen: int) -> Figure:
     return figure
 
 
-def _scores(observed: Picture, restored: Picture, reference: Picture | None) -> dict[str, dict[str, float]]:
-    """PSNR and SSIM against the reference: of the restored picture, and of the degraded one if it is as large."""
-    if reference is None:
-        return {}
-    pictures: dict[str, FloatArray] = {"after": restored.pixels}
-    if observed.pixels.shape == reference.pixels.shape:
-        pictures["before"] = np.clip(observed.pixels, 0, 1)
-    clean = reference.pixels
-    return {name: {"psnr": psnr(clean, pixels), "ssim": ssim(clean, pixels)} for name, pixels in pictures.items()}
-
-
-def _tiles(restored: Restored, scores: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
+def _tiles(restored: Restored, scores: Scores) -> list[dict[str, str]]:
     tiles = [
         {"name": "Gaussians of a fit", "value": f"{restored.gaussians:,}", "unit": ""},
         {"name": "fits averaged", "value": f"{restored.fits}", "unit": ""},
     ]
-    if "after" in scores:
-        gain = scores["after"]["psnr"] - scores["before"]["psnr"] if "before" in scores else None
-        unit = "dB" if gain is None else f"dB, {gain:+.2f}"
-        tiles.append({"name": "PSNR", "value": f"{scores['after']['psnr']:.2f}", "unit": unit})
+    if restored.impulses:
+        tiles.append({"name": "impulses", "value": f"{100 * restored.impulses:.1f}", "unit": "%"})
+    if scores:
+        decibels = scores["psnr"]
+        unit = f"dB, {decibels['after'] - decibels['before']:+.2f}" if "before" in decibels else "dB"
+        tiles.append({"name": "PSNR", "value": f"{decibels['after']:.2f}", "unit": unit})
     return tiles
 
 
-def _rows(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, str]]:
-    if not scores:
-        return []
-    before = scores.get("before", {})
+def _rows(scores: Scores) -> list[tuple[str, str, str]]:
     return [
-        (name, f"{before[key]:.{digits}f}" if key in before else "", f"{scores['after'][key]:.{digits}f}")
-        for name, key, digits in (("PSNR, dB", "psnr", 2), ("SSIM", "ssim", 4))
+        (
+            title,
+            f"{scores[name]['before']:.{digits}f}" if "before" in scores[name] else "",
+            f"{scores[name]['after']:.{digits}f}",
+        )
+        for name, title, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 4), ("lpips", "LPIPS", 4))
+        if name in scores
     ]

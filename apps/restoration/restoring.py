@@ -1,19 +1,20 @@
 """Degraded picture -> restored picture: Gaussians fitted through the operator, and how many it takes.
 
 ```
-observation ─ guess ─┬─ capacity (held-out pixels) ── N ──┐
-                     └──────────── fits of several seeds through D ── mean = restored ─ encode ─> file
+observation ─ impulses out ─ noise ─┬─ capacity (coupled bootstrap or held-out pixels) ── N ──┐
+                                    └──────────── fits of several seeds through D ── mean ────┴─ guided ─ restored
 ```
 
 The mean of fits with different seeds is better than each: what they share is the picture, what they do not share is
-noise. How many Gaussians a fit gets is chosen by pixels that it does not see.
+noise. How many Gaussians a fit gets is chosen by what it does not see: other noise, or pixels that are held out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy.typing as npt
 
 from imagegs import ConfigError, Picture, ShapeError, as_picture, fit, render
 
+from .guided import guided_parts, shares_of
+from .impulses import extremes, outlying, salt_and_pepper
 from .jpeg import JpegIntervals
 from .noise import Noise, recognize_noise
 from .operators import FloatArray, Identity, Operator, check_fits
@@ -38,6 +41,10 @@ HELD_OUT = 0.1
 NOISE_ADDED = 0.4
 """Noise added to what trials see, times that which is there."""
 TRIAL_FITS = 2
+REJECTIONS = 2
+"""Times that pixels are compared with fits of the others, where there are impulses."""
+MEDIAN_SIDE = 5
+"""Of the neighbourhood whose median a pixel is compared with first, pixels."""
 _OWN = 0x5EED
 """So that noise which somebody made with the same seed, for a test, is not ours."""
 LEAST_SIGMA = 1.5 / 255
@@ -65,17 +72,19 @@ class Restored:
         picture: the restored picture, in [0, 1].
         gaussians: in each fit.
         fits: how many were averaged.
-        sigma: standard deviation of the noise, given or estimated, of values in [0, 1].
-        spread: standard deviation of the bell, pixels, that the noise went through; 0 for white noise.
+        noise: given or estimated.
         trials: what the number of Gaussians was chosen from; empty where it was given.
+        shares: of the mean of the fits, of `guided.similar_mean` and of `guided.wiener` in the picture.
+        impulses: share of the pixels that were taken for impulses.
     """
 
     picture: Picture
     gaussians: int
     fits: int
-    sigma: float
-    spread: float
+    noise: Noise
     trials: tuple[Trial, ...]
+    shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    impulses: float = 0.0
 
 
 def restore(
@@ -83,8 +92,10 @@ def restore(
     operator: Operator | None = None,
     *,
     known: npt.ArrayLike | None = None,
-    sigma: float | None = None,
-    spread: float = 0.0,
+    noise: Noise | float | None = None,
+    impulses: bool | None = None,
+    guided: bool = True,
+    importance: Any = None,
     gaussians: int | None = None,
     fits: int = FITS,
     steps: int | None = None,
@@ -97,8 +108,11 @@ def restore(
         image: what is observed; see ``imagegs.as_picture``.
         operator: what happened to it before noise came; by default nothing.
         known: [H, W], which pixels of the observation are; by default all.
-        sigma: standard deviation of the noise, of values in [0, 1]; by default estimated.
-        spread: with ``sigma``, standard deviation of the bell, pixels, that the noise went through; 0 for white noise.
+        noise: of the observation, or its standard deviation, of values in [0, 1]; by default estimated.
+        impulses: whether some pixels have values that are not theirs, of any kind; by default, without an operator,
+            and where all pixels are known, black and white ones are looked for.
+        guided: where there is noise and nothing else, whether filters that go by the fits bring fine texture back.
+        importance: [H, W] of the result, not negative: more of it, more Gaussians.
         gaussians: of each fit; by default chosen: with noise by a second look at the picture with other noise, without
             by pixels that are held out.
         fits: how many are averaged.
@@ -116,21 +130,45 @@ def restore(
         raise ConfigError(f"fits: expected 1 or more, found {fits}")
     size = picture.height, picture.width
     canvas, mask = check_fits(operator, picture.channels, size), _checked_mask(known, size)
-    noise = recognize_noise(picture.pixels, mask) if sigma is None else Noise(sigma, spread)
-    steps = steps or STEPS["plain" if _plain(operator) else "through"]
-    problem = _Problem(picture, operator, canvas, mask, noise, steps)
-    trials: tuple[Trial, ...] = ()
-    if gaussians is None and isinstance(operator, JpegIntervals):
-        gaussians = max(1, round(JPEG_SHARE * size[0] * size[1]))
-    count = Counter(fits + (0 if gaussians else TRIAL_FITS * MOST_TRIALS), on_fit)
-    if gaussians is None:
-        trials = search(lambda number: problem.trial(number, seed, fits, count), *problem.range)
-        gaussians = best_of(trials)
-    mean = problem.mean(gaussians, range(seed, seed + fits), count)
-    if mask is not None and _plain(operator) and noise.sigma < LEAST_SIGMA:
-        mean = np.where(mask, picture.pixels, mean)  # what is known without noise stays
+    plain = _plain(operator)
+    if impulses and not plain:
+        raise ConfigError("impulses: expected none beside an operator, found both")
+    steps = steps or STEPS["plain" if plain else "through"]
+    accidents = salt_and_pepper(picture.pixels) if impulses is None and plain and mask is None else None
+    rejected = bool(impulses) or accidents is not None
+    trials = 0 if gaussians or isinstance(operator, JpegIntervals) else MOST_TRIALS
+    more = trials + (REJECTIONS if rejected else 0) + (1 if plain and guided else 0)
+    count = Counter(fits + TRIAL_FITS * more, on_fit)
+    problem = _Problem(picture, operator, canvas, mask, Noise(0.0), steps, importance, seed, count)
+    if rejected:
+        problem = problem.without_impulses(accidents)
+    if not isinstance(noise, Noise):
+        noise = recognize_noise(picture.pixels, problem.mask) if noise is None else Noise(noise)
+    problem = replace(problem, noise=noise)
+    found = _chosen(problem, gaussians, fits)
+    mean = problem.mean(found.gaussians, fits)
+    noisy = noise.sigma >= LEAST_SIGMA
+    shares = (1.0, 0.0, 0.0)
+    if plain and noisy and guided:
+        shares = problem.shares(found.gaussians, fits)
+        parts = guided_parts(picture.pixels, mean, noise, problem.mask)
+        mean = np.tensordot(np.array(shares, np.float32), np.stack(parts), 1)
+    if plain and not noisy and problem.mask is not None:
+        mean = np.where(problem.mask, picture.pixels, mean)  # what is known without noise stays
     restored = Picture(np.clip(mean, 0, 1).astype(np.float32), picture.info, picture.source)
-    return Restored(restored, gaussians, fits, noise.sigma, noise.spread, trials)
+    lost = 1 - _share(problem.mask) / _share(mask) if rejected else 0.0
+    return replace(found, picture=restored, shares=shares, impulses=lost)
+
+
+def _chosen(problem: _Problem, gaussians: int | None, fits: int) -> Restored:
+    """How many Gaussians, and from what; the picture is still to come."""
+    trials: tuple[Trial, ...] = ()
+    if gaussians is None and isinstance(problem.operator, JpegIntervals):
+        gaussians = max(1, round(JPEG_SHARE * problem.picture.height * problem.picture.width))
+    if gaussians is None:
+        trials = search(lambda number: problem.trial(number, fits), *problem.range)
+        gaussians = best_of(trials)
+    return Restored(problem.picture, gaussians, fits, problem.noise, trials)
 
 
 @contextmanager
@@ -169,6 +207,9 @@ class _Problem:
     mask: npt.NDArray[np.bool_] | None
     noise: Noise
     steps: int
+    importance: Any
+    seed: int
+    count: Counter
 
     @property
     def range(self) -> tuple[int, int]:
@@ -178,49 +219,93 @@ class _Problem:
         most = max(1, height * width // 4)
         return min(max(round(FIRST_SHARE * seen), 8), most), most
 
-    def trial(self, gaussians: int, seed: int, fits: int, count: Counter) -> Trial:
+    def without_impulses(self, accidents: npt.NDArray[np.bool_] | None) -> _Problem:
+        """With a mask that leaves out impulses: any that fits tell, or accidents [H, W] and black and white ones."""
+        from scipy.ndimage import median_filter
+
+        pixels, mask = self.picture.pixels, self.mask
+        if accidents is None:
+            lost = outlying(pixels, median_filter(pixels, (1, MEDIAN_SIDE, MEDIAN_SIDE)), mask)
+        else:
+            lost = accidents
+        found = replace(self, mask=_both(mask, ~lost))
+        for _ in range(REJECTIONS):
+            fitted = found.mean(found.range[0], TRIAL_FITS)
+            lost = outlying(pixels, fitted, found.mask)
+            if accidents is not None:
+                lost = accidents | lost & extremes(pixels)
+            found = replace(found, mask=_both(mask, ~lost))
+        return replace(found, mask=None) if found.mask is not None and found.mask.all() else found
+
+    def trial(self, gaussians: int, fits: int) -> Trial:
         """The risk of the mean of so many fits, from `TRIAL_FITS` of them.
 
         With noise, fits see the picture with some more of it, and are compared with one whose noise is independent of
         theirs (Oliveira et al., arXiv 2111.09447); without, they do not see some pixels.
         """
-        random = np.random.default_rng([seed, _OWN])
-        pixels = self.picture.pixels
-        judged, seen = np.ones(pixels.shape[1:], bool) if self.mask is None else self.mask, self.mask
-        given = wanted = pixels
+        judged = np.ones(self.picture.pixels.shape[1:], bool) if self.mask is None else self.mask
+        seen, given, wanted = self.mask, self.picture.pixels, self.picture.pixels
         if self.noise.sigma >= LEAST_SIGMA:
-            noise = self.noise.sample(pixels.shape, random)
-            given, wanted = pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED
+            given, wanted = self._coupled()
         else:
-            judged, seen = hold_out(judged, random)
-        shown = [self._seen(self._fit(given, gaussians, seed + k, seen, count)) for k in range(TRIAL_FITS)]
+            judged, seen = hold_out(judged, self._random())
+        shown = [self._seen(self._fit(given, gaussians, k, seen)) for k in range(TRIAL_FITS)]
         single = float(np.mean([np.mean((one - wanted)[:, judged] ** 2) for one in shown]))
         mean = float(np.mean((np.mean(shown, axis=0) - wanted)[:, judged] ** 2))
         # what does not shrink with the number of fits, and what does
         lasting = (TRIAL_FITS * mean - single) / (TRIAL_FITS - 1)
         return Trial(gaussians, lasting + (single - lasting) / fits)
 
-    def mean(self, gaussians: int, seeds: Sequence[int], count: Counter) -> FloatArray:
+    def shares(self, gaussians: int, fits: int) -> tuple[float, float, float]:
+        """Of the mean of fits and of what goes by it, so that they come nearest to the picture: see `trial`."""
+        given, wanted = self._coupled()
+        noise = self.noise.scaled(math.hypot(1, NOISE_ADDED))
+        judged = slice(None) if self.mask is None else self.mask
+        trials = []
+        for number in range(TRIAL_FITS):
+            parts = guided_parts(given, self._fit(given, gaussians, number, self.mask), noise, self.mask)
+            trials.append([part[:, judged].ravel() for part in parts])
+        first, second, third = shares_of(np.array(trials), wanted[:, judged].ravel(), max(fits, TRIAL_FITS))
+        return float(first), float(second), float(third)
+
+    def mean(self, gaussians: int, fits: int) -> FloatArray:
         """The mean of fits."""
         total = np.zeros((self.picture.channels, *self.canvas), np.float64)
-        for seed in seeds:
-            total += self._fit(self.picture.pixels, gaussians, seed, self.mask, count)
-        return (total / len(seeds)).astype(np.float32)
+        for number in range(fits):
+            total += self._fit(self.picture.pixels, gaussians, number, self.mask)
+        return (total / fits).astype(np.float32)
 
-    def _fit(
-        self, pixels: FloatArray, gaussians: int, seed: int, known: npt.NDArray[np.bool_] | None, count: Counter
-    ) -> FloatArray:
+    def _random(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, _OWN])
+
+    def _coupled(self) -> tuple[FloatArray, FloatArray]:
+        """The observation with more noise, and with other noise that is independent of that."""
+        pixels = self.picture.pixels
+        noise = self.noise.sample(pixels, self._random())
+        return pixels + NOISE_ADDED * noise, pixels - noise / NOISE_ADDED
+
+    def _fit(self, pixels: FloatArray, gaussians: int, number: int, known: npt.NDArray[np.bool_] | None) -> FloatArray:
         if known is not None:
             pixels = filled(pixels, known)
         operator = None if _plain(self.operator) else self.operator
         guide = None if operator is None else operator.guess(pixels)
         observed = Picture(pixels, self.picture.info, self.picture.source)
         weights = None if known is None else known.astype(np.float32)
+        if self.noise.curve:
+            sure = (1 / np.maximum(self.noise.variance(pixels), LEAST_SIGMA**2)).astype(np.float32)
+            weights = sure if weights is None else weights * sure
         with one_torch_thread():
             found = fit(
-                observed, gaussians, weights=weights, operator=operator, guide=guide, seed=seed, steps=self.steps
+                observed,
+                gaussians,
+                weights=weights,
+                importance=self.importance,
+                operator=operator,
+                guide=guide,
+                seed=self.seed + number,
+                steps=self.steps,
             )
-        count.step()
+        self.count.step()
         return render(found)
 
     def _seen(self, canvas: FloatArray) -> FloatArray:
@@ -278,6 +363,16 @@ def filled(pixels: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
             channel[enough] = (gaussian_filter(np.where(known, channel, 0), sigma)[enough]) / weight[enough]
         todo, sigma = todo & ~enough, 2 * sigma
     return found
+
+
+def _share(mask: npt.NDArray[np.bool_] | None) -> float:
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def _both(one: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What is in two masks; in the first alone, if that leaves nothing."""
+    both = other if one is None else one & other
+    return both if both.any() or one is None else one
 
 
 def _plain(operator: Operator) -> bool:
