@@ -3,12 +3,13 @@
 python benchmarks/restoration.py [--tasks denoise,inpaint,...] [--limit N] [--write-docs]
 
 - denoise: Gaussian noise of 15, 25 and 50 of 255, not cut to [0, 1], on whole Kodak pictures up to 12; beside
-  non-local means, BayesShrink wavelets, total variation and the bilateral filter of scikit-image with its own estimate, and, where
-  the package bm3d is installed (its licence forbids commercial use), CBM3D, which is told the noise.
+  non-local means, BayesShrink wavelets, total variation and the bilateral filter of scikit-image with its own estimate,
+  and, where the package bm3d is installed (not for commercial use, by its licence), CBM3D, which is told the noise.
 - poisson: variance 0.02² + 0.02 times brightness; beside non-local means.
 - impulses: a fifth of the pixels black or white, also with noise of 10 of 255, and a tenth of the values random,
   which is told; beside the better median of 3 x 3 and 5 x 5.
-- inpaint: half of the pixels missing, and holes in the shape of text; beside biharmonic inpainting and Telea's (OpenCV).
+- inpaint: half of the pixels missing, and holes in the shape of text; beside biharmonic inpainting and Telea's
+  (OpenCV).
 - upscale: 2 and 4 times, from bicubic; beside Pillow's bicubic and Lanczos.
 - deblur: a bell of 2 px and 1 % noise; beside Richardson-Lucy with a mirrored margin, best of four numbers of rounds.
 - dejpeg: quality 10; beside the decoded file.
@@ -40,7 +41,6 @@ from imagegs import Picture, decode, encode, read_image
 
 NAME, SIDE = "restoration", 256
 DOCUMENT = ROOT / "docs" / "restoration.md"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 Found = dict[str, Any]
 
 
@@ -295,24 +295,41 @@ def means(rows: list[Found]) -> Found:
     return found
 
 
+def cell(row: Found, bold: str = "") -> str:
+    seconds = f" ({row['seconds']:.0f} s)" if row.get("seconds", 0) >= 0.5 else ""
+    return f"{bold}{row['psnr']:.2f}{bold}{seconds}"
+
+
 def table(results: Found) -> str:
     """Markdown: one line for each degradation."""
     lines = ["| degradation | degraded | this | others |", "|---|---|---|---|"]
     order = list(TASKS)
     for what, mean in sorted(results["means"].items(), key=lambda item: order.index(item[0].split(",")[0])):
         others = ", ".join(
-            f"{method} {row['psnr']:.2f}" for method, row in mean.items() if method not in ("observed", "ours")
+            f"{method} {cell(row)}" for method, row in mean.items() if method not in ("observed", "ours")
         )
         seen = f"{mean['observed']['psnr']:.2f}" if "observed" in mean else ""
-        lines.append(
-            f"| {what} | {seen} | **{mean['ours']['psnr']:.2f}** ({mean['ours']['seconds']:.0f} s) | {others} |"
-        )
+        lines.append(f"| {what} | {seen} | {cell(mean['ours'], '**')} | {others} |")
     return "\n".join(lines)
 
 
+def choice_table(summary: Found) -> str:
+    """Markdown: one line for each way to choose the number of Gaussians."""
+    lines = ["| way | in the mean | at worst |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {way} | {row['mean']:.2f} | {row['worst']:.2f} |" for way, row in summary.items()])
+
+
+def put_between(text: str, name: str, inner: str) -> str:
+    """A text with what stands between the marks of this name replaced."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{inner}\n{end}{rest.split(end)[1]}"
+
+
 def write_docs(results: Found) -> None:
-    before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    text = put_between(DOCUMENT.read_text(encoding="utf-8"), "figures", table(results))
+    choice = json.loads((RESULTS / "restoration_choice.json").read_text(encoding="utf-8"))["results"]["summary"]
+    DOCUMENT.write_text(put_between(text, "choice", choice_table(choice)), encoding="utf-8")
 
 
 def main() -> None:

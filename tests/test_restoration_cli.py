@@ -57,6 +57,7 @@ def test_denoise_writes_a_picture_and_a_file(folder):
     assert done.exit_code == 0, (done.output, done.exception)
     facts = json.loads(done.output)
     assert facts["scores"]["psnr"]["after"] > facts["scores"]["psnr"]["before"] + 6
+    assert facts["scores"]["psnr"]["before"] + 4 < facts["compressed_psnr"] <= facts["scores"]["psnr"]["after"] + 1
     assert facts["bytes"] == file.stat().st_size <= 2 * 72 * 96 / 8
     assert read_image(out).pixels.shape == (3, 72, 96)
 

@@ -130,8 +130,9 @@ def _restore(
         raise typer.BadParameter("expected --compressed with it", param_hint="'--bpp', '--bytes'")
     if given["reference"] is None and (given["lpips_net"] is not None or given["lpips_weights"] is not None):
         raise typer.BadParameter("expected --reference with it", param_hint="'--lpips-net', '--lpips-weights'")
-    from imagegs import encode, read_image, write_image
+    from imagegs import decode, encode, read_image, write_image
     from imagegs.files import atomic_write
+    from imagegs.metrics import psnr
 
     from .jpeg import JpegIntervals
     from .restoring import restore
@@ -180,6 +181,8 @@ def _restore(
         encoded = encode(found.picture, importance=importance, **target)
         atomic_write(compressed, encoded.data)
         facts |= {"compressed": str(compressed), "bytes": len(encoded.data), "bpp": encoded.bpp}
+        if clean is not None:
+            facts["compressed_psnr"] = psnr(clean.pixels, decode(encoded.data).pixels)
     if given["report"] is not None:
         from .operators import Identity
         from .report import write_report
@@ -245,14 +248,15 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["impulses"]:
         rows.append(("impulses", f"{100 * facts['impulses']:.1f} % of the pixels"))
     if sum(facts["shares"][1:]):
-        rows.append(("of fits and filters", " + ".join(f"{100 * share:.0f} %" for share in facts["shares"])))
+        parts = zip(facts["shares"], ("fits", "similar places", "Wiener's filter"), strict=True)
+        rows.append(("made of", ", ".join(f"{100 * share:.0f} % {part}" for share, part in parts)))
     for name, values in facts.get("scores", {}).items():
         before = f"; {_score(name, values['before'])} before" if "before" in values else ""
         rows.append((f"{SCORES[name]} against the reference", f"{_score(name, values['after'])}{before}"))
     if "compressed" in facts:
-        rows.append(
-            ("compressed", f"{facts['compressed']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bits per pixel")
-        )
+        decibels = f", {facts['compressed_psnr']:.2f} dB" if "compressed_psnr" in facts else ""
+        text = f"{facts['compressed']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bits per pixel{decibels}"
+        rows.append(("compressed", text))
     if "report" in facts:
         rows.append(("report", facts["report"]))
     return rows
