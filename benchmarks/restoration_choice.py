@@ -37,8 +37,9 @@ def mean_of(pixels: np.ndarray, info: Any, number: int, count: int, weights: np.
     return np.mean(list(fits), axis=0)
 
 
-def risks(noisy: np.ndarray, info: Any, sigma: float, number: int, random: np.random.Generator) -> dict[str, float]:
-    """What each way expects of a number of Gaussians: the less, the better."""
+def risks(noisy: np.ndarray, info: Any, sigma: float, number: int, seed: list[int]) -> dict[str, float]:
+    """What each way expects of a number of Gaussians: the less, the better. One seed for all numbers."""
+    random = np.random.default_rng(seed)
     look: Callable[..., np.ndarray] = lambda pixels, **more: mean_of(pixels, info, number, LOOKS, **more)  # noqa: E731
     seen = random.random(noisy.shape[1:]) > HELD_OUT
     held = look(np.where(seen, noisy, noisy.mean()), weights=seen.astype(np.float32))
@@ -64,10 +65,10 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name, picture in list(clean_pictures())[: arguments.limit]:
         for level in (15, 25, 50):
-            sigma, random = level / 255, np.random.default_rng(list(f"{name} {level}".encode()))
+            sigma, seed = level / 255, list(f"{name} {level}".encode())
             noisy = picture.pixels + sigma * noise_of(picture.pixels.shape, name)
             truth = [psnr(mean_of(noisy, picture.info, number, FITS), picture.pixels) for number in NUMBERS]
-            expected = [risks(noisy, picture.info, sigma, number, random) for number in NUMBERS]
+            expected = [risks(noisy, picture.info, sigma, number, seed) for number in NUMBERS]
             losses = {way: max(truth) - truth[int(np.argmin([risk[way] for risk in expected]))] for way in expected[0]}
             rows.append({"picture": name, "sigma": level, "psnr": truth, "losses": losses})
             print(name, level, np.round(truth, 2), {way: round(loss, 2) for way, loss in losses.items()}, flush=True)

@@ -84,6 +84,13 @@ def test_auto_says_what_it_found(folder, monkeypatch):
     assert "impulses in" in run("auto", "salted.png", "-o", "out.png", *FAST).output
 
 
+def test_little_is_to_gain_from_a_fine_file(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Image.open("clean.png").save("fine.jpg", quality=95)
+    assert "little to gain" in run("dejpeg", "fine.jpg", "-o", "out.png", *FAST).output
+    assert "little to gain" not in run("dejpeg", "bad.jpg", "-o", "out.png", *FAST).output
+
+
 def test_lpips_stands_beside(folder, monkeypatch):
     weights = SHARED / "weights"
     if not (weights / "lpips_squeeze_v0.1.npz").exists():

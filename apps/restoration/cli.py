@@ -374,5 +374,10 @@ def dejpeg(context: typer.Context, source: Source, **given: Any) -> None:
     from imagegs.files import read_bytes
 
     from .jpeg import read_jpeg
+    from .recognizing import COARSE
 
-    _restore(context, source, given, read_jpeg(read_bytes(source), str(source)))
+    operator = read_jpeg(read_bytes(source), str(source))
+    if operator.coarseness < COARSE and not given["quiet"]:
+        steps = f"{255 * operator.coarseness:.0f} of 255"
+        console.print_notes([f"{source} has steps of {steps}: there is little to gain, or nothing"])
+    _restore(context, source, given, operator)

@@ -46,18 +46,55 @@ class JpegIntervals:
     least: tuple[FloatArray, ...]
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """The decoded picture plus what the canvas's luma and chroma have outside of the intervals."""
+        """The decoded picture plus what the canvas's luma and chroma have outside of the intervals.
+
+        Along the right and lower edge, where the picture does not show whole blocks, the canvas itself.
+        """
+        import torch
+
+        whole = self._whole
+        found = self._tensors[0] + self._outside(image)
+        if whole == image.shape[1:]:
+            return found
+        inside = torch.zeros(image.shape[1:], dtype=torch.bool)
+        inside[: whole[0], : whole[1]] = True
+        return torch.where(inside, found, image)
+
+    def nearest(self, canvas: FloatArray) -> FloatArray:
+        """A canvas [C, H, W] with its coefficients moved into the intervals, each to the nearer end."""
+        import torch
+
+        outside = self._outside(torch.from_numpy(canvas)).numpy()
+        back = np.linalg.inv(_TO_YCBCR) if len(canvas) == 3 else np.ones((1, 1))
+        found: FloatArray = (canvas - np.einsum("ck,khw->chw", back, outside)).astype(np.float32)
+        return found
+
+    def _outside(self, image: torch.Tensor) -> torch.Tensor:
+        """What luma and chroma [C, H, W] of a canvas have outside of the intervals; none where blocks are not whole."""
         import torch
 
         if len(image) != len(self.decoded):
             raise ConfigError(f"JPEG: expected {len(self.decoded)} channels as in the file, found {len(image)}")
         parts = []
-        decoded, bounds = self._tensors
-        for plane, scale, (low, high) in zip(_planes(image), self.coarse, bounds, strict=True):
+        for plane, scale, (low, high) in zip(_planes(image), self.coarse, self._tensors[1], strict=True):
             coefficients = _transform(_averaged(plane, scale))
             outside = coefficients - torch.minimum(torch.maximum(coefficients, low), high)
             parts.append(_spread(_back(outside), scale, (image.shape[1], image.shape[2])))
-        return decoded + torch.stack(parts)
+        return torch.stack(parts)
+
+    @property
+    def _whole(self) -> Size:
+        """Height and width that whole blocks of every component cover."""
+        sides = [
+            (BLOCK * down * low.shape[0], BLOCK * across * low.shape[1])
+            for low, (down, across) in zip(self.least, self.coarse, strict=True)
+        ]
+        return min(height for height, _ in sides), min(width for _, width in sides)
+
+    @property
+    def coarseness(self) -> float:
+        """Mean step of luma's coefficients."""
+        return float(np.mean(self.steps[0]))
 
     @cached_property
     def _tensors(self) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from imagegs import ConfigError, ImageError, Picture
 
 from .impulses import salt_and_pepper
@@ -13,8 +11,8 @@ from .jpeg import JpegIntervals, read_jpeg
 from .noise import recognize_noise
 from .restoring import LEAST_SIGMA
 
-COARSE = 40.0
-"""Mean step of luma in a JPEG file, of 255, from which its artefacts show: quality 65 or so."""
+COARSE = 40 / 255
+"""Mean step of luma in a JPEG file, from which its artefacts show: quality 65 or so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +47,8 @@ def recognize_damage(picture: Picture, data: bytes = b"") -> Damage:
     except ImageError:  # no JPEG file, or of a kind that cannot be taken apart
         operator = None
     if operator is not None and operator.decoded.shape == picture.pixels.shape:
-        step = float(255 * np.mean(operator.steps[0]))
-        if step >= COARSE:
-            return Damage("jpeg", f"a JPEG file with steps of {step:.0f} of 255", operator)
+        if operator.coarseness >= COARSE:
+            return Damage("jpeg", f"a JPEG file with steps of {255 * operator.coarseness:.0f} of 255", operator)
     impulses = salt_and_pepper(picture.pixels)
     if impulses is not None:
         return Damage("impulses", f"black or white impulses in {100 * impulses.mean():.0f} % of the pixels")

@@ -31,8 +31,8 @@ from .operators import FloatArray, Identity, Operator, check_fits
 FITS = 6
 STEPS = {"plain": 200, "through": 300}
 """Of each fit; with an operator there is no relocation, which makes up for steps."""
-JPEG_SHARE = 0.05
-"""Gaussians for each pixel of a JPEG file, whose intervals hold them back: more do no harm."""
+JPEG_SHARES, JPEG_DETAIL = (0.05, 0.2), 3.0 / 255
+"""Gaussians for each pixel of a JPEG file, least and most; between, this over the mean step of its luma."""
 FIRST_SHARE = 0.012
 """Gaussians of the first trial for each pixel that is known; from there they are doubled or halved."""
 MOST_TRIALS = 5
@@ -155,6 +155,8 @@ def restore(
         mean = np.tensordot(np.array(shares, np.float32), np.stack(parts), 1)
     if plain and not noisy and problem.mask is not None:
         mean = np.where(problem.mask, picture.pixels, mean)  # what is known without noise stays
+    if isinstance(operator, JpegIntervals):
+        mean = operator.nearest(mean)
     restored = Picture(np.clip(mean, 0, 1).astype(np.float32), picture.info, picture.source)
     lost = 1 - _share(problem.mask) / _share(mask) if rejected else 0.0
     return replace(found, picture=restored, shares=shares, impulses=lost)
@@ -164,7 +166,8 @@ def _chosen(problem: _Problem, gaussians: int | None, fits: int) -> Restored:
     """How many Gaussians, and from what; the picture is still to come."""
     trials: tuple[Trial, ...] = ()
     if gaussians is None and isinstance(problem.operator, JpegIntervals):
-        gaussians = max(1, round(JPEG_SHARE * problem.picture.height * problem.picture.width))
+        share = np.clip(JPEG_DETAIL / problem.operator.coarseness, *JPEG_SHARES)
+        gaussians = max(1, round(share * problem.picture.height * problem.picture.width))
     if gaussians is None:
         trials = search(lambda number: problem.trial(number, fits), *problem.range)
         gaussians = best_of(trials)
