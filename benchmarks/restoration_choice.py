@@ -3,7 +3,8 @@
 python benchmarks/restoration_choice.py [--limit N]
 
 Gaussian noise of 15, 25 and 50 of 255, told, on the middle 256 x 256 of ../shared/data/restoration/clean; the mean of
-six fits, no filters. Each way looks at two fits of each number:
+six fits, no filters. Each way looks at two fits of each number (SURE at four), and expects of the mean of six what they
+share and a sixth of what they do not:
 
 - held out: the error at a tenth of the pixels, which the fits do not see;
 - sure: Stein's unbiased risk estimate, its divergence from a second look with a fifth of the noise added (Ramani, Blu
@@ -17,7 +18,6 @@ What is reported is how many decibels the chosen number is below the best one.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,29 +31,35 @@ FITS, LOOKS, STEPS = 6, 2, 200
 ADDED, HELD_OUT, NUDGE = 0.4, 0.1, 0.2
 
 
-def mean_of(pixels: np.ndarray, info: Any, number: int, count: int, weights: np.ndarray | None = None) -> np.ndarray:
+def fits_of(pixels: np.ndarray, info: Any, number: int, count: int, weights: np.ndarray | None = None) -> np.ndarray:
     observed = Picture(pixels.astype(np.float32), info)
-    fits = (render(fit(observed, number, weights=weights, seed=seed, steps=STEPS)) for seed in range(count))
-    return np.mean(list(fits), axis=0)
+    return np.stack([render(fit(observed, number, weights=weights, seed=k, steps=STEPS)) for k in range(count)])
+
+
+def error_of_mean(fits: np.ndarray, wanted: np.ndarray, judged: Any = slice(None)) -> float:
+    """What the mean of `FITS` fits would be off, from some: what they do not share shrinks with their number."""
+    single = float(np.mean((fits - wanted)[:, :, judged] ** 2))
+    mean = float(np.mean((fits.mean(axis=0) - wanted)[:, judged] ** 2))
+    lasting = (len(fits) * mean - single) / (len(fits) - 1)
+    return lasting + (single - lasting) / FITS
 
 
 def risks(noisy: np.ndarray, info: Any, sigma: float, number: int, seed: list[int]) -> dict[str, float]:
     """What each way expects of a number of Gaussians: the less, the better. One seed for all numbers."""
     random = np.random.default_rng(seed)
-    look: Callable[..., np.ndarray] = lambda pixels, **more: mean_of(pixels, info, number, LOOKS, **more)  # noqa: E731
     seen = random.random(noisy.shape[1:]) > HELD_OUT
-    held = look(np.where(seen, noisy, noisy.mean()), weights=seen.astype(np.float32))
-    plain, unit = look(noisy), random.standard_normal(noisy.shape)
-    nudged = look(noisy + NUDGE * sigma * unit)
+    held = fits_of(np.where(seen, noisy, noisy.mean()), info, number, LOOKS, seen.astype(np.float32))
+    plain, unit = fits_of(noisy, info, number, LOOKS), random.standard_normal(noisy.shape)
+    nudged = fits_of(noisy + NUDGE * sigma * unit, info, number, LOOKS)
     divergence = float(np.mean(unit * (nudged - plain))) / (NUDGE * sigma)
-    left = float(np.mean((plain - noisy) ** 2))
+    left = error_of_mean(plain, noisy)
     more = sigma * random.standard_normal(noisy.shape)
-    coupled = look(noisy + ADDED * more)
+    coupled = fits_of(noisy + ADDED * more, info, number, LOOKS)
     return {
-        "held out": float(np.mean((held - noisy)[:, ~seen] ** 2)),
+        "held out": error_of_mean(held, noisy, ~seen),
         "sure": left + 2 * sigma**2 * divergence,
         "discrepancy": abs(left / sigma**2 - 1),
-        "coupled bootstrap": float(np.mean((coupled - (noisy - more / ADDED)) ** 2)),
+        "coupled bootstrap": error_of_mean(coupled, noisy - more / ADDED),
     }
 
 
@@ -67,7 +73,9 @@ def main() -> None:
         for level in (15, 25, 50):
             sigma, seed = level / 255, list(f"{name} {level}".encode())
             noisy = picture.pixels + sigma * noise_of(picture.pixels.shape, name)
-            truth = [psnr(mean_of(noisy, picture.info, number, FITS), picture.pixels) for number in NUMBERS]
+            truth = [
+                psnr(fits_of(noisy, picture.info, number, FITS).mean(axis=0), picture.pixels) for number in NUMBERS
+            ]
             expected = [risks(noisy, picture.info, sigma, number, seed) for number in NUMBERS]
             losses = {way: max(truth) - truth[int(np.argmin([risk[way] for risk in expected]))] for way in expected[0]}
             rows.append({"picture": name, "sigma": level, "psnr": truth, "losses": losses})

@@ -35,6 +35,7 @@ ORDER = (
     ("compression",),
     ("budget",),
     ("encoding",),
+    ("batching",),
     ("converters",),
     ("figures",),
     ("plots",),

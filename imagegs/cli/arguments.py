@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 GSIMG = (".gsimg",)
 
 
-def also(options: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def also(
+    options: Callable[..., Any], without: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of another function besides its own.
 
     They come in the command's ``**given``, after its arguments and before its own options on the help page. An option
-    that the command has itself stays the command's.
+    that the command has itself stays the command's; those named in ``without`` are left out.
     """
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())
-        names = {parameter.name for parameter in own}
+        names = {parameter.name for parameter in own} | set(without)
         more = [
             parameter
             for parameter in inspect.signature(options, eval_str=True).parameters.values()
