@@ -35,7 +35,7 @@ ORDER = (
     ("compression",),
     ("budget",),
     ("encoding",),
-    ("batching",),
+    ("batching", "torch"),
     ("converters",),
     ("figures",),
     ("plots",),
@@ -50,6 +50,7 @@ MAY_NAME_TORCH = {
     "imagegs.kernels.reference",
     "imagegs.metrics",
     "imagegs.pretrained.reading",
+    "imagegs.torch",
 }
 
 

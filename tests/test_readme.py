@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from imagegs import fit, save
 from imagegs.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,8 @@ COMMANDS = [line for line in LINES if line.startswith("imagegs ")]
 
 def test_the_python_blocks_run(photo, monkeypatch, capsys):
     monkeypatch.chdir(photo.parent)
+    (photo.parent / "encoded").mkdir()  # as `imagegs batch` leaves it
+    save(photo.parent / "encoded" / "photo.gsimg", fit(photo, 20, steps=2))
     assert len(blocks("python")) >= 3
     for number, source in enumerate(blocks("python"), start=1):
         exec(compile(source, f"README.md, Python block {number}", "exec"), {})
@@ -49,7 +52,7 @@ def test_the_command_lines_parse(line):
 
 
 def test_there_are_command_lines():
-    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights", "lod", "restore"}
+    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights", "lod", "restore", "batch"}
     assert {shlex.split(line)[1] for line in COMMANDS} == named
 
 
