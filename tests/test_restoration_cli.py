@@ -152,6 +152,10 @@ def test_each_task_runs(folder, monkeypatch, arguments):
         (("deblur", "small.png", "--gaussian", "15"), "kernel"),
         (("auto", "wide.png"), "expected coarse JPEG, impulses or noise, found none"),
         (("denoise", "noisy.png", "--reference", "small.png"), "reference: expected 96 x 72 pixels"),
+        (
+            ("denoise", "noisy.png", "--reference", "holes.png"),
+            "3 channels as the restored picture has, found 96 x 72 and",
+        ),
         (("upscale", "small.png", "--importance", "small.png"), "importance: expected 96 x 72 pixels"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -120,33 +120,22 @@ def _restore(
     automatic: bool = False,
 ) -> None:
     """Restore, write, and say what came of it; what happened is looked for where that is automatic."""
-    output, compressed, reference = given["output"], given["compressed"], given["reference"]
-    arguments.check_output(output, PICTURES)
-    if given["report"] is not None:
-        arguments.check_output_folder(given["report"])
-    if compressed is not None:
-        arguments.check_output(compressed, arguments.GSIMG)
-    elif given["bpp"] is not None or given["size"] is not None:
-        raise typer.BadParameter("expected --compressed with it", param_hint="'--bpp', '--bytes'")
-    if given["reference"] is None and (given["lpips_net"] is not None or given["lpips_weights"] is not None):
-        raise typer.BadParameter("expected --reference with it", param_hint="'--lpips-net', '--lpips-weights'")
-    from imagegs import decode, encode, read_image, write_image
-    from imagegs.files import atomic_write
-    from imagegs.metrics import psnr
+    _check(given)
+    from imagegs import read_image, write_image
 
     from .jpeg import JpegIntervals
     from .restoring import restore
 
-    picture, clean = read_image(source), None if reference is None else read_image(reference)
+    picture = read_image(source)
+    clean = None if given["reference"] is None else read_image(given["reference"])
     importance = arguments.read_map(given["importance"])
-    damage = None
+    facts: dict[str, Any] = {"file": str(given["output"])}
     if automatic and known is None:
         damage = _recognized(source, picture)
-        operator = damage.operator
-        console.print_notes([f"found {damage.text}"] if not given["quiet"] and not given["json"] else [])
-    canvas = _canvas(operator, picture)
-    _check_size("reference", reference, None if clean is None else clean.pixels.shape[1:], canvas)
-    _check_size("importance", given["importance"], None if importance is None else importance.shape, canvas)
+        operator, facts["found"] = damage.operator, damage.kind
+        if not given["quiet"] and not given["json"]:
+            console.print_notes([f"found {damage.text}"])
+    _check_shapes(given, picture, operator, clean, importance)
     with console.counting("fits", quiet=given["quiet"]) as on_fit:
         found = restore(
             picture,
@@ -157,9 +146,8 @@ def _restore(
             on_fit=on_fit,
             **{name: given[name] for name in ("impulses", "guided", "gaussians", "fits", "steps", "seed")},
         )
-    write_image(output, found.picture.pixels, found.picture.info)
-    facts: dict[str, Any] = {
-        "file": str(output),
+    write_image(given["output"], found.picture.pixels, found.picture.info)
+    facts |= {
         "gaussians": found.gaussians,
         "fits": found.fits,
         "sigma": found.noise.sigma,
@@ -168,32 +156,55 @@ def _restore(
         "impulses": found.impulses,
         "shares": found.shares,
     }
-    if damage is not None:
-        facts["found"] = damage.kind
-    scores = {}
     if clean is not None:
         from .report import scores_of
 
-        scores = scores_of(picture, found.picture, clean, given["lpips_net"], given["lpips_weights"])
-        facts["scores"] = scores
-    if compressed is not None:
-        target = {name: given[name] for name in ("bpp", "size") if given[name] is not None}
-        encoded = encode(found.picture, importance=importance, **target)
-        atomic_write(compressed, encoded.data)
-        facts |= {"compressed": str(compressed), "bytes": len(encoded.data), "bpp": encoded.bpp}
-        if clean is not None:
-            facts["compressed_psnr"] = psnr(clean.pixels, decode(encoded.data).pixels)
+        facts["scores"] = scores_of(picture, found.picture, clean, given["lpips_net"], given["lpips_weights"])
+    if given["compressed"] is not None:
+        facts |= _compress(given, found.picture, importance, clean)
     if given["report"] is not None:
         from .operators import Identity
         from .report import write_report
 
-        command = arguments.command_line(context)
+        command, scores = arguments.command_line(context), facts.get("scores", {})
         page = write_report(given["report"], picture, found, operator or Identity(), facts, command, scores)
         facts["report"] = str(page)
     if given["json"]:
         console.print_json(facts)
     elif not given["quiet"]:
         console.print_table(_rows(facts))
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse results that could not be written, and options that mean nothing alone."""
+    arguments.check_output(given["output"], PICTURES)
+    if given["report"] is not None:
+        arguments.check_output_folder(given["report"])
+    if given["compressed"] is not None:
+        arguments.check_output(given["compressed"], arguments.GSIMG)
+    for needed, options in (
+        ("compressed", {"bpp": "--bpp", "size": "--bytes"}),
+        ("reference", {"lpips_net": "--lpips-net", "lpips_weights": "--lpips-weights"}),
+        ("sigma", {"spread": "--spread", "gain": "--gain"}),
+    ):
+        alone = [option for name, option in options.items() if given[name]]
+        if alone and given[needed] is None:
+            raise typer.BadParameter(f"expected --{needed} with it", param_hint=" and ".join(map(repr, alone)))
+
+
+def _compress(given: Mapping[str, Any], restored: Picture, importance: Any, clean: Picture | None) -> dict[str, Any]:
+    """Write the file, and say what it came to."""
+    from imagegs import decode, encode
+    from imagegs.files import atomic_write
+    from imagegs.metrics import psnr
+
+    target = {name: given[name] for name in ("bpp", "size") if given[name] is not None}
+    encoded = encode(restored, importance=importance, **target)
+    atomic_write(given["compressed"], encoded.data)
+    facts = {"compressed": str(given["compressed"]), "bytes": len(encoded.data), "bpp": encoded.bpp}
+    if clean is not None:
+        facts["compressed_psnr"] = psnr(clean.pixels, decode(encoded.data).pixels)
+    return facts
 
 
 def _recognized(source: Path, picture: Picture) -> Damage:
@@ -207,8 +218,6 @@ def _recognized(source: Path, picture: Picture) -> Damage:
 def _noise(given: Mapping[str, Any], no_noise: bool) -> Noise | float | None:
     """As it is told; None where it is to be estimated."""
     sigma, spread, gain = given["sigma"], given["spread"], given["gain"]
-    if sigma is None and (spread or gain):
-        raise typer.BadParameter("expected --sigma with it", param_hint="'--spread', '--gain'")
     if sigma is None:
         return 0.0 if no_noise else None
     from .noise import Noise
@@ -217,20 +226,24 @@ def _noise(given: Mapping[str, Any], no_noise: bool) -> Noise | float | None:
     return Noise(noise.sigma, spread, noise.curve)
 
 
-def _canvas(operator: Operator | None, picture: Picture) -> tuple[int, int]:
-    """Height and width of the restored picture."""
-    size = picture.height, picture.width
-    return size if operator is None else operator.canvas_size(size)
-
-
-def _check_size(what: str, path: Path | None, found: Sequence[int] | None, canvas: tuple[int, int]) -> None:
+def _check_shapes(
+    given: Mapping[str, Any], picture: Picture, operator: Operator | None, clean: Picture | None, importance: Any
+) -> None:
     """Refuse before the fits what could not be used after them."""
-    if found is not None and tuple(found) != canvas:
-        from imagegs import ShapeError
+    from imagegs import ShapeError
 
+    size = picture.height, picture.width
+    height, width = size if operator is None else operator.canvas_size(size)
+    if importance is not None and importance.shape != (height, width):
+        rows, columns = importance.shape
         raise ShapeError(
-            f"{what}: expected {canvas[1]} x {canvas[0]} pixels as the restored picture has, "
-            f"found {found[1]} x {found[0]} in {path}"
+            f"importance: expected {width} x {height} pixels as the restored picture has, "
+            f"found {columns} x {rows} in {given['importance']}"
+        )
+    if clean is not None and clean.pixels.shape != (picture.channels, height, width):
+        raise ShapeError(
+            f"reference: expected {width} x {height} pixels and {picture.channels} channels as the restored picture "
+            f"has, found {clean.width} x {clean.height} and {clean.channels} in {given['reference']}"
         )
 
 

@@ -146,18 +146,8 @@ def restore(
         noise = recognize_noise(picture.pixels, problem.mask) if noise is None else Noise(noise)
     problem = replace(problem, noise=noise)
     found = _chosen(problem, gaussians, fits)
-    mean = problem.mean(found.gaussians, fits)
-    noisy = noise.sigma >= LEAST_SIGMA
-    shares = (1.0, 0.0, 0.0)
-    if plain and noisy and guided:
-        shares = problem.shares(found.gaussians, fits)
-        parts = guided_parts(picture.pixels, mean, noise, problem.mask)
-        mean = np.tensordot(np.array(shares, np.float32), np.stack(parts), 1)
-    if plain and not noisy and problem.mask is not None:
-        mean = np.where(problem.mask, picture.pixels, mean)  # what is known without noise stays
-    if isinstance(operator, JpegIntervals):
-        mean = operator.nearest(mean)
-    restored = Picture(np.clip(mean, 0, 1).astype(np.float32), picture.info, picture.source)
+    pixels, shares = problem.restored(found.gaussians, fits, guided)
+    restored = Picture(np.clip(pixels, 0, 1).astype(np.float32), picture.info, picture.source)
     lost = 1 - _share(problem.mask) / _share(mask) if rejected else 0.0
     return replace(found, picture=restored, shares=shares, impulses=lost)
 
@@ -270,6 +260,21 @@ class _Problem:
             trials.append([part[:, judged].ravel() for part in parts])
         first, second, third = shares_of(np.array(trials), wanted[:, judged].ravel(), max(fits, TRIAL_FITS))
         return float(first), float(second), float(third)
+
+    def restored(self, gaussians: int, fits: int, guided: bool) -> tuple[FloatArray, tuple[float, float, float]]:
+        """The mean of fits with what goes by it; and the shares of these."""
+        mean, shares = self.mean(gaussians, fits), (1.0, 0.0, 0.0)
+        if isinstance(self.operator, JpegIntervals):
+            return self.operator.nearest(mean), shares
+        if not _plain(self.operator):
+            return mean, shares
+        if self.noise.sigma < LEAST_SIGMA:  # what is known without noise stays
+            return mean if self.mask is None else np.where(self.mask, self.picture.pixels, mean), shares
+        if guided:
+            shares = self.shares(gaussians, fits)
+            parts = guided_parts(self.picture.pixels, mean, self.noise, self.mask)
+            mean = np.tensordot(np.array(shares, np.float32), np.stack(parts), 1)
+        return mean, shares
 
     def mean(self, gaussians: int, fits: int) -> FloatArray:
         """The mean of fits."""
