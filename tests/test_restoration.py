@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from degraded import clean, noisy, picture_of, psnr
-from imagegs.apps.restoration import Blur, Downsample, Noise, restore
+from imagegs.apps.restoration import Blur, Downsample, Noise, recognize_damage, restore
 from imagegs.apps.restoration.restoring import Trial, best_of, filled, search
 from PIL import Image
 
+from imagegs import Picture, PictureInfo
 from imagegs.errors import ConfigError, ShapeError
 from imagegs.kernels import native
 
@@ -82,6 +83,17 @@ def test_noise_that_depends_on_brightness_is_weighed():
     observed = picture_of(pixels + np.sqrt(0.06 * pixels) * random.standard_normal(pixels.shape))
     found = [restore(observed, noise=level, steps=80, fits=4).picture.pixels for level in (noise, noise.sigma)]
     assert psnr(found[0]) > psnr(found[1])
+
+
+def test_transparency_stays():
+    alpha = np.zeros((1, 72, 96), np.float32)
+    alpha[:, :, :50] = 1
+    observed = Picture(np.concatenate([noisy(0.1).pixels, alpha]).astype(np.float32), PictureInfo.of_channels(4))
+    found = restore(observed, **QUICK)
+    assert np.array_equal(found.picture.pixels[3:], alpha)
+    assert np.array_equal(found.picture.pixels[:3], restore(noisy(0.1), **QUICK).picture.pixels)
+    assert found.noise.sigma == pytest.approx(0.1, rel=0.15)
+    assert recognize_damage(observed).kind == "noise"
 
 
 def test_importance_draws_gaussians():

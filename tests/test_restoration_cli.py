@@ -150,6 +150,7 @@ def test_each_task_runs(folder, monkeypatch, arguments):
         (("dejpeg", "empty.jpg"), "empty.jpg: expected a JPEG file, found no picture"),
         (("deblur", "clean.png", "--kernel", "black.png"), "positive sum"),
         (("deblur", "small.png", "--gaussian", "15"), "kernel"),
+        (("denoise", "stack"), "stack: expected one picture, found a texture stack"),
         (("auto", "wide.png"), "expected coarse JPEG, impulses or noise, found none"),
         (("denoise", "noisy.png", "--reference", "small.png"), "reference: expected 96 x 72 pixels"),
         (
@@ -164,6 +165,9 @@ def test_bad_input_is_one_line(folder, monkeypatch, arguments, message):
     Image.fromarray(np.full((72, 96), 255, np.uint8)).save("white.png")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save("black.png")
     (folder / "empty.jpg").write_bytes(b"")
+    (folder / "stack").mkdir()
+    for name in ("clean.png", "noisy.png"):
+        (folder / "stack" / name).write_bytes((folder / name).read_bytes())
     done = run(*arguments, "-o", "out.png", *FAST)
     assert isinstance(done.exception, ImageGSError)
     assert message in str(done.exception)

@@ -232,6 +232,8 @@ def _check_shapes(
     """Refuse before the fits what could not be used after them."""
     from imagegs import ShapeError
 
+    if picture.info.stack:
+        raise ShapeError(f"{picture.source}: expected one picture, found a texture stack; restore them one by one")
     size = picture.height, picture.width
     height, width = size if operator is None else operator.canvas_size(size)
     if importance is not None and importance.shape != (height, width):

@@ -9,7 +9,7 @@ from imagegs import ConfigError, ImageError, Picture
 from .impulses import salt_and_pepper
 from .jpeg import JpegIntervals, read_jpeg
 from .noise import recognize_noise
-from .restoring import LEAST_SIGMA
+from .restoring import LEAST_SIGMA, colors_of
 
 COARSE = 40 / 255
 """Mean step of luma in a JPEG file, from which its artefacts show: quality 65 or so."""
@@ -49,10 +49,11 @@ def recognize_damage(picture: Picture, data: bytes = b"") -> Damage:
     if operator is not None and operator.decoded.shape == picture.pixels.shape:
         if operator.coarseness >= COARSE:
             return Damage("jpeg", f"a JPEG file with steps of {255 * operator.coarseness:.0f} of 255", operator)
-    impulses = salt_and_pepper(picture.pixels)
+    colors = picture.pixels[colors_of(picture)]
+    impulses = salt_and_pepper(colors)
     if impulses is not None:
         return Damage("impulses", f"black or white impulses in {100 * impulses.mean():.0f} % of the pixels")
-    noise = recognize_noise(picture.pixels)
+    noise = recognize_noise(colors)
     if noise.sigma < LEAST_SIGMA:
         raise ConfigError(
             f"{picture.source or 'picture'}: expected coarse JPEG, impulses or noise, found none; "

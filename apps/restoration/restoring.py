@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imagegs import ConfigError, Picture, ShapeError, as_picture, fit, render
+from imagegs import ConfigError, Picture, PictureInfo, ShapeError, as_picture, fit, render
 
 from .guided import guided_parts, shares_of
 from .impulses import extremes, outlying, salt_and_pepper
@@ -102,7 +102,7 @@ def restore(
     seed: int = 0,
     on_fit: Callable[[int, int], None] | None = None,
 ) -> Restored:
-    """Restore a picture.
+    """Restore a picture. Its transparency stays as it is, unless there is an operator.
 
     Args:
         image: what is observed; see ``imagegs.as_picture``.
@@ -128,6 +128,26 @@ def restore(
     operator = operator or Identity()
     if fits < 1:
         raise ConfigError(f"fits: expected 1 or more, found {fits}")
+    colors = colors_of(picture)
+    if _plain(operator) and len(colors) < picture.channels and not picture.info.stack:
+        # transparency has no noise, and stays
+        opaque = Picture(picture.pixels[colors], PictureInfo.of_channels(len(colors)), picture.source)
+        found = restore(
+            opaque,
+            known=known,
+            noise=noise,
+            impulses=impulses,
+            guided=guided,
+            importance=importance,
+            gaussians=gaussians,
+            fits=fits,
+            steps=steps,
+            seed=seed,
+            on_fit=on_fit,
+        )
+        pixels = picture.pixels.copy()
+        pixels[colors] = found.picture.pixels
+        return replace(found, picture=Picture(pixels, picture.info, picture.source))
     size = picture.height, picture.width
     canvas, mask = check_fits(operator, picture.channels, size), _checked_mask(known, size)
     plain = _plain(operator)
@@ -357,6 +377,11 @@ def best_of(trials: Sequence[Trial]) -> int:
     x = np.log([trial.gaussians for trial in trials[at - 1 : at + 2]])
     bend, slope, _ = np.polyfit(x - x[1], [trial.risk for trial in trials[at - 1 : at + 2]], 2)
     return round(trials[at].gaussians * float(np.exp(-slope / (2 * bend)))) if bend > 0 else trials[at].gaussians
+
+
+def colors_of(picture: Picture) -> list[int]:
+    """The numbers of its channels that are not transparency."""
+    return [number for number, name in enumerate(picture.info.channel_names) if name.rpartition(".")[2] != "A"]
 
 
 def filled(pixels: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
