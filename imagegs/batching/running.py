@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DeviceError, ImageError, ImageGSError
+from ..errors import ConfigError, ImageError
 from ..files import atomic_write, read_bytes
+from .engines import LocalEngine, Outcome
 from .jobs import BatchJob
 from .records import NAME, Manifest, Record
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-AHEAD = 2
-"""Jobs that wait for each process: a long list does not stand in memory twice."""
 
 
 @dataclass(frozen=True)
@@ -46,40 +41,59 @@ def settings_key(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
 
-def encode_one(job: BatchJob, place: str, settings: Mapping[str, Any], key: str) -> Record:
-    """Encode one picture and write its file; what goes wrong with it is in the record.
+@dataclass(frozen=True)
+class EncodeTask:
+    """A picture to encode.
 
-    Args:
+    Attributes:
         job: the picture.
-        place: of the output, as the record calls it.
+        place: of the output, as its record calls it.
         settings: arguments of ``imagegs.encode``.
         key: name of the settings.
+    """
+
+    job: BatchJob
+    place: str
+    settings: Mapping[str, Any]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The picture's file."""
+        return str(self.job.source)
+
+    @property
+    def record(self) -> Record:
+        """What is known before it is done."""
+        return Record(self.name, self.place, self.key)
+
+
+def encode_one(task: EncodeTask) -> Record:
+    """Encode one picture and write its file.
+
+    Raises:
+        ImageGSError: it cannot be.
     """
     from ..encoding import encode
     from ..image import read_image
 
-    began = time.perf_counter()
-    record = Record(str(job.source), place, key)
-    try:
-        record = replace(record, digest=hashlib.sha256(read_bytes(job.source)).hexdigest())
-        encoded = encode(read_image(job.source), **settings)
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(job.output, encoded.data)
-    except (ImageGSError, OSError, MemoryError) as error:
-        return replace(record, seconds=time.perf_counter() - began, error=_line(error))
+    digest = hashlib.sha256(read_bytes(task.job.source)).hexdigest()
+    encoded = encode(read_image(task.job.source), **task.settings)
+    task.job.output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(task.job.output, encoded.data)
     picture = encoded.picture
     return replace(
-        record,
+        task.record,
+        digest=digest,
         width=picture.width,
         height=picture.height,
         size=len(encoded.data),
         bpp=encoded.bpp,
         psnr=encoded.psnr,
-        seconds=time.perf_counter() - began,
     )
 
 
-Work = Callable[[BatchJob, str, Mapping[str, Any], str], Record]
+Work = Callable[[EncodeTask], Record]
 """What is done with a picture, like `encode_one`."""
 
 
@@ -139,13 +153,15 @@ def run_batch(
                 through()
             else:
                 todo.append(job)
-        cores = os.cpu_count() or 1
-        workers = min(workers or cores, max(1, len(todo)))
-        threads = settings.get("threads") or max(1, cores // workers)
-        for record in _records(todo, target, {**settings, "threads": threads}, key, workers, retries, work):
-            manifest.add(record)
-            (done if record.error is None else failed).append(record)
-            through()
+        if todo:
+            with LocalEngine(workers, settings.get("threads"), len(todo)) as engine:
+                options = {**settings, "threads": engine.threads}
+                tasks = (EncodeTask(job, _place(job, target), options, key) for job in todo)
+                for outcome in engine.run(work, tasks, retries=retries):
+                    record = _record(outcome)
+                    manifest.add(record)
+                    (done if record.error is None else failed).append(record)
+                    through()
     return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began)
 
 
@@ -158,68 +174,12 @@ def digest_of(path: Path) -> str:
         return ""
 
 
-def _records(
-    jobs: Sequence[BatchJob],
-    target: Path,
-    settings: Mapping[str, Any],
-    key: str,
-    workers: int,
-    retries: int,
-    work: Work,
-) -> Iterator[Record]:
-    """Records as pictures are through; a picture that failed is tried again."""
-    if not jobs:
-        return
-    try:
-        from pebble import ProcessPool
-    except ImportError as error:
-        raise DeviceError("batch needs the package pebble: pip install 'imagegs[batch]'") from error
-    for name in THREAD_VARIABLES:  # of what the processes import
-        os.environ.setdefault(name, "1")
-    waiting = iter(jobs)
-    running: dict[Future[Record], tuple[BatchJob, int]] = {}
-    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
-
-    def start(job: BatchJob, attempt: int) -> None:
-        future = pool.schedule(work, args=(job, _place(job, target), dict(settings), key))
-        running[future] = job, attempt
-
-    try:
-        while True:
-            while len(running) < AHEAD * workers and (job := next(waiting, None)) is not None:
-                start(job, 1)
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, attempt = running.pop(future)
-                record = replace(_outcome(future, job, _place(job, target), key), attempts=attempt)
-                if record.error is not None and attempt <= retries:
-                    start(job, attempt + 1)
-                else:
-                    yield record
-        pool.close()  # type: ignore[no-untyped-call]
-    finally:
-        pool.stop()  # type: ignore[no-untyped-call]  # at once, if something went wrong
-        pool.join()
-
-
-def _outcome(future: Future[Record], job: BatchJob, place: str, key: str) -> Record:
-    """The record of what a process did, or of its death."""
-    from pebble import ProcessExpired
-
-    try:
-        return future.result()
-    except ProcessExpired as error:
-        text = f"{job.source}: the process died on it, with status {error.exitcode}"
-    except Exception as error:  # one picture must not stop the rest
-        text = f"{job.source}: {type(error).__name__}: {_line(error)}"
-    return Record(str(job.source), place, key, digest_of(job.source), error=text)
+def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
+    task = outcome.task
+    found = outcome.result or replace(task.record, digest=digest_of(task.job.source), error=outcome.error)
+    return replace(found, attempts=outcome.attempts, seconds=outcome.seconds)
 
 
 def _place(job: BatchJob, target: Path) -> str:
     """Where an output lies below the target, with slashes."""
     return job.output.relative_to(target).as_posix()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
