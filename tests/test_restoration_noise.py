@@ -44,6 +44,12 @@ def test_white_noise_is_not_taken_for_that_of_cameras(sigma):
     assert recognize_noise((pixels + noise).astype(np.float32)).spread == 0
 
 
+def test_small_textured_pictures_are_not_taken_for_noise_of_cameras():
+    random = np.random.default_rng(7)
+    texture = Noise(0.1, 0.7).sample(np.zeros((3, 96, 128), np.float32), random)  # all of it alike in neighbours
+    assert recognize_noise((0.5 + texture).astype(np.float32)).spread == 0
+
+
 def test_noise_that_grows_with_brightness_is_recognized():
     pixels, random = clean(160, 200), np.random.default_rng(4)
     noise = Noise.poisson_gaussian(0.02, 0.01)

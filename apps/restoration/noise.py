@@ -25,6 +25,8 @@ FLAT_SIDE, FLAT_SHARE = 16, 0.03
 """Of larger patches, of which the flattest show noise alone: their side, and how many of all."""
 CORRELATED, LEAST_CORRELATED = (0.5, 0.8), 2.2 / 255
 """With neighbours so much alike, and this much of it, what flat patches have is noise; more alike is structure."""
+MOST_STRUCTURE = 160 * 160
+"""Pixels of a picture whose flattest patches may all be structure: noise in it is taken to be white."""
 LEVEL_SIDE, LEVEL_SHARE, LEVELS = 8, 0.05, 5
 """Of patches whose flattest tell the noise at a brightness: their side, how many, and the number of brightnesses."""
 LEAST_FLAT, NARROWER = 40, 4
@@ -137,14 +139,16 @@ def recognize_noise(pixels: FloatArray, known: Mask | None = None) -> Noise:
 
     White noise, at each of some brightnesses, is what the smallest eigenvalues say, see `estimate_noise`, but no more
     than what the flattest patches there have: of fine texture the former see too much. Noise that went through
-    demosaicing, resampling or a codec is alike in neighbouring pixels, which shows in the flattest patches as well.
+    demosaicing, resampling or a codec is alike in neighbouring pixels, which shows in the flattest patches as well,
+    where there are enough of them.
 
     Args:
         pixels: of the picture.
         known: [H, W], the pixels that are; with some that are not, noise is taken to be white.
     """
     white = _white(pixels, known)
-    if known is not None or min(pixels.shape[1:]) < 4 * FLAT_SIDE:
+    height, width = pixels.shape[1:]
+    if known is not None or min(height, width) < 4 * FLAT_SIDE or height * width < MOST_STRUCTURE:
         return white
     variances, products = zip(*map(_flat_moments, pixels), strict=True)
     sigma, correlation = math.sqrt(float(np.mean(variances))), float(np.sum(products) / max(np.sum(variances), 1e-12))
