@@ -178,7 +178,7 @@ def _fit_count(fits: _Fits, count: int) -> Reached:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Values that meet a target, and the one to aim at."""
 
     low: float
@@ -188,12 +188,13 @@ class _Window:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
-    def moved(self, by: float) -> _Window:
-        return _Window(self.low + by, self.high + by, self.aim + by)
+    def moved(self, by: float) -> Window:
+        """The same values, higher by so much."""
+        return Window(self.low + by, self.high + by, self.aim + by)
 
 
-def _find_factor(
-    value_of: Callable[[float], float], factor: float, window: _Window, slope: float, bounds: tuple[float, float]
+def find_factor(
+    value_of: Callable[[float], float], factor: float, window: Window, slope: float, bounds: tuple[float, float]
 ) -> float:
     """A factor whose value, which falls as the factor grows, lies in a window; or the nearest that was tried.
 
@@ -226,7 +227,7 @@ def _find_factor(
 
 
 def _settle(
-    job: Job, fitted: Fitted, value_of: Callable[[Coded], float], window: _Window, first: Coded, slope: float
+    job: Job, fitted: Fitted, value_of: Callable[[Coded], float], window: Window, first: Coded, slope: float
 ) -> list[Coded]:
     """Codes of a fit, from the first one on, the last one within the window if there is such a one.
 
@@ -250,7 +251,7 @@ def _settle(
         if job.effort.refit == 0:
             cheap[factor] = value, found[-1]
         gain = value - cheap_value(factor)
-        following = _find_factor(cheap_value, factor, window.moved(-gain), slope, bounds)
+        following = find_factor(cheap_value, factor, window.moved(-gain), slope, bounds)
         if following in [tried.factor for tried in found]:
             break
         factor = following
@@ -274,7 +275,7 @@ def _reach_bytes(fits: _Fits, goal: Goal) -> Reached:
     if payload < 8:
         least = f"at least {empty + 8:,} bytes for this picture and its metadata"
         raise ConfigError(f"{goal.name}: expected {least}, found {goal.text}")
-    window = _Window(NEAR_SHARE * wanted, wanted, AIM_SHARE * wanted)
+    window = Window(NEAR_SHARE * wanted, wanted, AIM_SHARE * wanted)
     count = min(max(1, int(payload / (BITS_PER_NUMBER * _numbers(job) / 8))), most)
     again = True
     best: Coded | None = None
@@ -440,7 +441,7 @@ class _Decibels:
         self.fits, self.job, self.goal = fits, fits.job, goal
         self.kind: Literal["psnr", "ssim"] = "psnr" if goal.kind == "psnr" else "ssim"
         self.wanted = goal.value if self.kind == "psnr" else _ssim_decibels(goal.value)
-        self.window = _Window(self.wanted, self.wanted + WIDEST, self.wanted + AIM)
+        self.window = Window(self.wanted, self.wanted + WIDEST, self.wanted + AIM)
         self._left: list[tuple[float, Fitted, Coded]] = []  # first codes of fits that were not settled
         self._settled: list[tuple[float, Fitted, Coded]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def read_gsimg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, stri
 
 
 def decode(
-    source: str | Path | bytes,
+    source: str | Path | bytes | BinaryIO,
     *,
     height: int | None = None,
     scale: float | None = None,
@@ -55,10 +56,10 @@ def decode(
 ) -> Picture:
     """Draw a ``.gsimg`` file, at any size.
 
-    Of a file on the disk, no more is read than the drawing needs.
+    Of a file on the disk or at an address, no more is read than the drawing needs.
 
     Args:
-        source: its path, or its bytes.
+        source: its path, its address, its bytes, or a file that is open for reading, at its start.
         height: rows of the output; the columns follow from the aspect ratio.
         scale: output pixels per canvas pixel; 1 unless ``height`` or ``scale`` is given.
         region: the part of the canvas to draw, left x, top y, width and height in canvas pixels; None is all of it.
@@ -66,7 +67,7 @@ def decode(
         max_bytes: use only so many bytes from the start of the file; None is all.
         strict: refuse a file that was cut. Else what there is of it is drawn, from the end of its level 0 on.
         threads: threads that draw; None is one per core.
-        max_pixels: refuse a canvas or an output of more pixels.
+        max_pixels: refuse an output of more pixels; the canvas may have any number of them.
 
     Returns:
         The picture. Channels of files of integers are cut to [0, 1], unless they are colours with a profile, which may
@@ -84,7 +85,7 @@ def decode(
         if value is not None and not _is_integer(value, low):
             raise ConfigError(f"{what}: expected an integer from {low}, found {value!r}")
     name = str(source) if isinstance(source, str | Path) else "bytes"
-    decoder = Decoder(max_pixels=max_pixels, name=name)
+    decoder = Decoder(max_pixels=MAX_SIDE * MAX_SIDE, name=name)
     with open_source(source) as file:
         feed_head(file, decoder, max_bytes)
         if decoder.head is None:

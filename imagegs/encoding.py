@@ -162,7 +162,7 @@ def encode(
         else:
             job = Job(
                 picture,
-                effort=_effort(effort, preset, overrides.pop("steps", None)),
+                effort=chosen_effort(effort, preset, overrides.pop("steps", None)),
                 config=fit_config(shape, goal, seed, overrides),
                 levels=levels,
                 block_shift=block_shift,
@@ -182,7 +182,12 @@ def _preset_of(effort: int, preset: str | None) -> str:
     return min(PRESET_EFFORTS, key=lambda name: abs(PRESET_EFFORTS[name] - effort))
 
 
-def _effort(effort: int | None, preset: str | None, steps: int | None) -> Effort:
+def chosen_effort(effort: int | None, preset: str | None, steps: int | None) -> Effort:
+    """The effort that is asked for, one way or another.
+
+    Raises:
+        ConfigError: in two ways, or there is no such effort.
+    """
     if effort is not None and preset is not None:
         raise ConfigError(f"effort: expected none beside a preset, found {effort} and {preset!r}")
     if preset is not None and preset not in PRESET_EFFORTS:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import ImageError
 
@@ -61,6 +62,21 @@ def atomic_write(path: str | Path, data: bytes | bytearray | memoryview) -> None
         os.replace(temporary, target)
 
 
+@contextmanager
+def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece in the body; it takes its name at the end of it, as with `atomic_write`.
+
+    Raises:
+        ImageError: as `atomic_write`.
+    """
+    shown = Path(path)
+    target, mode = _resolved_target(shown)
+    with _temporary_sibling(target, shown) as temporary:
+        with _opened_new(temporary, mode) as file:
+            yield file
+        os.replace(temporary, target)
+
+
 def atomic_write_folder(path: str | Path, files: Mapping[str, Callable[[], bytes]]) -> list[Path]:
     """Write the files of a folder, all of them or none.
 
@@ -101,12 +117,19 @@ def atomic_write_folder(path: str | Path, files: Mapping[str, Callable[[], bytes
 
 
 def _write_flushed(path: Path, data: bytes | bytearray | memoryview, mode: int | None) -> None:
+    with _opened_new(path, mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def _opened_new(path: Path, mode: int | None) -> Iterator[BinaryIO]:
+    """A new file, which is on the disk after the body."""
     # O_CREAT gives a new file the permissions that the user's umask asks for, which mkstemp would not
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     with open(handle, "wb") as file:
         if mode is not None:
             os.chmod(path, mode)
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
 

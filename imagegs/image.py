@@ -303,7 +303,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     path = Path(path)
     if "\0" not in str(path) and path.is_dir():
         return _read_stack(path, max_pixels)
-    return _from_raster(read_raster(path, max_pixels), str(path))
+    return from_raster(read_raster(path, max_pixels), str(path))
 
 
 def write_image(path: str | Path, pixels: npt.ArrayLike, info: PictureInfo | None = None) -> list[Path]:
@@ -362,7 +362,7 @@ def as_picture(value: str | Path | Image.Image | Picture | npt.NDArray[Any]) -> 
     if isinstance(value, str | Path):
         return read_image(value)
     if isinstance(value, Image.Image):
-        return _from_raster(from_pillow(value, "image"), "image")
+        return from_raster(from_pillow(value, "image"), "image")
     if not isinstance(value, np.ndarray):
         raise ShapeError(f"image: expected a path, a Pillow image or an array, found {type(value).__name__}")
     if value.ndim not in {2, 3} or value.dtype.kind != "f":
@@ -407,7 +407,8 @@ def _read_stack(folder: Path, max_pixels: int) -> Picture:
     return Picture(np.concatenate(arrays), PictureInfo(tuple(planes), stack=True), str(folder), tuple(notes))
 
 
-def _from_raster(raster: Raster, source: str) -> Picture:
+def from_raster(raster: Raster, source: str) -> Picture:
+    """A picture from the samples of a file: as floats, in sRGB if they have a profile."""
     pixels, plane = _floats(raster, "")
     icc, notes = raster.icc, raster.notes
     colors = plane.channels - plane.alpha

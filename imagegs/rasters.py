@@ -192,6 +192,28 @@ def from_pillow(image: Image.Image, source: str, notes: tuple[str, ...] = (), sa
         return _with_xmp(finish(samples, icc, kept, orientation, source, notes), image.info.get("xmp"), source)
 
 
+def from_samples(samples: Samples, source: str, icc: bytes = b"", exif: bytes = b"", xmp: bytes = b"") -> Raster:
+    """Samples that another reader found, upright, with what came beside them.
+
+    Args:
+        samples: [H, W, C].
+        source: its name in messages.
+        icc: colour profile, or empty.
+        exif: EXIF with or without ``Exif`` before it, or empty.
+        xmp: XMP packet, or empty.
+    """
+    kept = b""
+    notes: tuple[str, ...] = ()
+    if exif:
+        try:
+            block = Image.Exif()
+            block.load(exif)
+            kept = _kept_exif(block)
+        except Exception:  # whatever a broken block makes Pillow raise: the picture itself is sound
+            notes = (f"{source}: its EXIF is broken and not kept",)
+    return _with_xmp(_upright(samples, icc, kept, 1, source, notes), xmp, source)
+
+
 def encode_raster(raster: Raster, path: Path) -> bytes:
     """Encode samples in the format that the path's extension names.
 

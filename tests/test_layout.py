@@ -36,6 +36,7 @@ ORDER = (
     ("budget",),
     ("encoding",),
     ("batching", "torch"),
+    ("giant",),
     ("converters",),
     ("figures",),
     ("plots",),

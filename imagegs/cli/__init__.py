@@ -15,14 +15,14 @@ from typing import Annotated, TextIO
 import typer
 
 from ..errors import ImageGSError, ImageGSWarning
-from . import batch, compare, convert, decode, demo, encode, info, plot, weights
+from . import batch, compare, convert, decode, demo, encode, giant, info, plot, weights
 from .help import GroupedCommand, make_group
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
 """Sub-command and the app under ``imagegs.apps`` that carries it; one that is not installed is left out."""
 
 app = make_group("imagegs", "Images as 2D Gaussians: fit, compress, decode and look at them.")
-for command in (encode, batch, decode, info, convert, compare, plot, demo):
+for command in (encode, batch, giant, decode, info, convert, compare, plot, demo):
     app.command(command.__name__.rpartition(".")[2], cls=GroupedCommand)(command.run)
 app.add_typer(weights.app, name="weights")
 

@@ -65,6 +65,40 @@ def counting(name: str, total: int | None = None, *, quiet: bool) -> Iterator[Ca
 
 
 @contextmanager
+def staging(names: Sequence[str], *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars on the error stream, one for each stage of a work, as they come; nothing where that is no terminal.
+
+    Args:
+        names: of the stages.
+        quiet: show nothing.
+
+    Yields:
+        To be called with the name of a stage, how much of it is done, and of how much.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn(f"{{task.description:{max(map(len, names))}}}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with progress.Progress(*columns, console=console, refresh_per_second=2, disable=hidden) as bar:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
 def fit_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on the error stream while a fit runs; nothing where that is no terminal.
 

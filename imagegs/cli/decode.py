@@ -11,7 +11,7 @@ from . import arguments, console
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="IN.gsimg", help="File to decode.")],
+    source: Annotated[str, typer.Argument(metavar="IN.gsimg", help="File to decode, or its address.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Picture to write; a folder for a texture stack.")
     ],
@@ -24,7 +24,7 @@ def run(
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Use only so many bytes from the file's start.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that was cut, instead of a warning.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger canvas or result.")] = 1 << 28,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger result.")] = 1 << 28,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a .gsimg file to a picture, at its own size or any other."""

@@ -186,8 +186,26 @@ def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]
     Raises:
         ConfigError: the chunks are not such as the format allows, or a part is longer than its field can say.
     """
+    head = write_head(header, metadata, [_chunk(payload) for payload in payloads])
+    return b"".join([head, *(payload.data for payload in payloads)])
+
+
+def write_head(header: Header, metadata: bytes, chunks: Sequence[Chunk]) -> bytes:
+    """Everything before the payloads, for who writes these one after the other.
+
+    Args:
+        header: what holds for the whole picture.
+        metadata: the opaque block, may be empty.
+        chunks: the table; their offsets are not looked at, since they follow from the lengths.
+
+    Returns:
+        The bytes of the head.
+
+    Raises:
+        ConfigError: the chunks are not such as the format allows, or a part is longer than its field can say.
+    """
     fields = _header_bytes(header)
-    table = b"".join([varint(len(payloads)), *map(_with_length, map(_entry_bytes, payloads))])
+    table = b"".join([varint(len(chunks)), *map(_with_length, map(_entry_bytes, chunks))])
     rest = b"".join([_with_length(fields), _with_length(metadata), table])
     if len(rest) + CHECKSUM_BYTES > MAX_COUNT:
         raise ConfigError(f"head: expected at most {MAX_COUNT:,} bytes, found {len(rest) + CHECKSUM_BYTES:,}")
@@ -197,7 +215,22 @@ def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]
         read_head(head, max_pixels=MAX_SIDE * MAX_SIDE, name="file")
     except FormatError as error:
         raise ConfigError(str(error)) from error
-    return b"".join([head, *(payload.data for payload in payloads)])
+    return head
+
+
+def _chunk(payload: Payload) -> Chunk:
+    return Chunk(
+        payload.kind,
+        payload.coding,
+        payload.level,
+        payload.block,
+        payload.count,
+        0,
+        len(payload.data),
+        payload.reach,
+        payload.psnr,
+        checksum(payload.data),
+    )
 
 
 def _with_length(data: bytes) -> bytes:
@@ -218,24 +251,24 @@ def _header_bytes(header: Header) -> bytes:
     )
 
 
-def _entry_bytes(payload: Payload) -> bytes:
+def _entry_bytes(chunk: Chunk) -> bytes:
     for what, value, largest in (
-        ("count", payload.count, MAX_COUNT),
-        ("length", len(payload.data), MAX_LENGTH),
-        ("reach", payload.reach, MAX_REACH),
+        ("count", chunk.count, MAX_COUNT),
+        ("length", chunk.length, MAX_LENGTH),
+        ("reach", chunk.reach, MAX_REACH),
     ):
         if value > largest:
             raise ConfigError(f"{what}: expected at most {largest:,}, found {value:,}")
     return b"".join(
         [
-            varint(payload.kind),
-            bytes([payload.coding]),
-            varint(payload.level),
-            varint(payload.block),
-            varint(payload.count),
-            varint(len(payload.data)),
-            varint(payload.reach),
-            struct.pack("<HI", _psnr_code(payload.psnr), checksum(payload.data)),
+            varint(chunk.kind),
+            bytes([chunk.coding]),
+            varint(chunk.level),
+            varint(chunk.block),
+            varint(chunk.count),
+            varint(chunk.length),
+            varint(chunk.reach),
+            struct.pack("<HI", _psnr_code(chunk.psnr), chunk.checksum),
         ]
     )
 

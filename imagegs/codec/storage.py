@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, DeviceError, ImageError, ImageGSError
 from ..files import atomic_write
 from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
@@ -286,26 +286,51 @@ def read_file(path: str | Path, *, max_pixels: int = MAX_PIXELS, strict: bool = 
 
 
 @contextmanager
-def open_source(source: str | Path | bytes) -> Iterator[BinaryIO]:
+def open_source(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
     """A file, or bytes as one, open for reading.
 
     Args:
-        source: a path, or the bytes.
+        source: a path; an address such as ``https://…`` or ``s3://…``, of which only those bytes are fetched that are
+            read; the bytes; or a file that is open, which stays open.
 
     Raises:
         ImageError: the file is missing or cannot be read, also later, in the body.
+        DeviceError: a package for the address is absent.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
+        return
+    if not isinstance(source, str | Path):
+        yield source
         return
     name = str(source)
     if "\0" in name:
         raise ImageError(f"{name!r}: expected a path, found a null character in it")
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb") if not is_address(name) else _open_address(name) as file:
             yield file
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {(error.strerror or type(error).__name__).lower()}") from error
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address and no path."""
+    return "://" in name
+
+
+@contextmanager
+def _open_address(name: str) -> Iterator[BinaryIO]:
+    try:
+        import fsspec
+
+        with fsspec.open(name, "rb", cache_type="none").open() as file:
+            yield file
+    except ImportError as error:
+        raise DeviceError(f"{name}: {error}; pip install 'imagegs[remote]' has what https needs") from error
+    except (ImageGSError, OSError):
+        raise
+    except Exception as error:  # each store has its own
+        raise ImageError(f"{name}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def save(

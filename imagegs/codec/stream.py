@@ -87,6 +87,16 @@ class Decoder:
         return 0 if self.complete else self.head.chunks[self._next].length - self._taken
 
     @property
+    def run(self) -> int:
+        """Bytes that are missing up to the next chunk that may be passed over: what can be read in one piece."""
+        if self.head is None or self.complete:
+            return self.needed
+        end = self._next + 1
+        while end < len(self.head.chunks) and (self._selected is None or self._wants(end)):
+            end += 1
+        return self.head.chunks[end - 1].end - self.received
+
+    @property
     def whole(self) -> tuple[Chunk, ...]:
         """The chunks of which every byte was taken or passed over."""
         return () if self.head is None else self.head.chunks[: self._next]
@@ -371,7 +381,7 @@ def feed_chunks(file: BinaryIO, decoder: Decoder, limit: int | None = None) -> N
 
 def _feed_some(file: BinaryIO, decoder: Decoder, limit: int | None) -> bool:
     """Feed a piece of what the decoder needs; False at the end of the file or at the limit."""
-    length = min(decoder.needed, _PIECE)
+    length = min(decoder.needed if decoder.passable else decoder.run, _PIECE)
     if limit is not None:
         length = min(length, limit - decoder.received)
     data = file.read(length) if length > 0 else b""

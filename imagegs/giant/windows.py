@@ -1,0 +1,213 @@
+"""Pictures that are read in windows, whatever their size: through libvips, or zarr.
+
+A tiled TIFF and a zarr array are read where they lie. Of other files every row comes only after those above it: they
+are written once to a file of plain samples beside the parts, from which windows are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..codec.blocks import Box
+from ..errors import DeviceError, ImageError
+from ..gaussians import FloatArray
+from ..image import PictureInfo, from_raster
+from ..rasters import Raster, from_samples
+
+EXTRA = "pip install 'imagegs[giant]'"
+PLAIN = "pixels.v"
+"""The file of plain samples, as libvips writes it."""
+_PLAIN_KINDS = ("b-w", "srgb", "rgb", "grey16", "rgb16", "multiband", "scrgb")
+_DEPTHS = ("uchar", "ushort", "float")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A picture of which windows are read; it may be sent to other processes.
+
+    Attributes:
+        path: of what is read: the picture, or the plain samples made of it.
+        kind: how.
+        name: of the picture, as messages call it.
+        height: pixels.
+        width: pixels.
+        info: what is needed to give the picture back.
+        icc: profile of the samples.
+        notes: what the user should know.
+    """
+
+    path: str
+    kind: Literal["vips", "zarr"]
+    name: str
+    height: int
+    width: int
+    info: PictureInfo
+    icc: bytes = b""
+    notes: tuple[str, ...] = ()
+
+    def read(self, box: Box) -> FloatArray:
+        """The pixels [C, H, W] of a box, as `imagegs.read_image` has them.
+
+        Raises:
+            ImageError: they cannot be read.
+        """
+        x, y, width, height = box
+        if self.kind == "zarr":
+            samples = _of_zarr(_zarr(self.path), slice(y, y + height), slice(x, x + width))
+        else:
+            samples = _vips_samples(_vips(self.path), box, self.name)
+        return from_raster(from_samples(samples, self.name, self.icc), self.name).pixels
+
+
+def open_windows(path: str, scratch: Path) -> Windows:
+    """A picture to read windows of.
+
+    Args:
+        path: TIFF, BigTIFF, PNG, JPEG or what else libvips reads; or a zarr array or group, also by its URL.
+        scratch: folder for the plain samples of a picture that is not stored in tiles.
+
+    Raises:
+        ImageError: it cannot be read, or is no picture of 1 to 4 channels.
+        DeviceError: the package that reads it is absent.
+    """
+    if _is_zarr(path):
+        array = _zarr(path)
+        corner = _of_zarr(array, slice(0, 1), slice(0, 1))
+        height, width = _zarr_shape(array, path)[:2]
+        return _described(path, "zarr", path, height, width, from_samples(corner, path))
+    image = _vips(path, lazily=True)
+    tiled, upright = image.get_typeof("tile-width") != 0, image.get("orientation") <= 1
+    plain = image.interpretation in _PLAIN_KINDS and image.format in _DEPTHS
+    icc, exif, xmp = (
+        bytes(image.get(field)) if image.get_typeof(field) else b""
+        for field in ("icc-profile-data", "exif-data", "xmp-data")
+    )
+    kept = path
+    if not (tiled and plain and upright):
+        kept = _plain_copy(path, scratch / PLAIN, plain=plain, upright=upright)
+    if image.interpretation not in _PLAIN_KINDS:
+        icc = b""  # the copy is in sRGB
+    image = _vips(kept)
+    corner = from_samples(_vips_samples(image, (0, 0, 1, 1), path), path, icc, exif, xmp)
+    return _described(kept, "vips", path, image.height, image.width, corner)
+
+
+def _described(path: str, kind: Literal["vips", "zarr"], name: str, height: int, width: int, corner: Raster) -> Windows:
+    """By one sample, which has what holds for all of them."""
+    picture = from_raster(corner, name)
+    return Windows(path, kind, name, height, width, picture.info, picture.info.icc, picture.notes)
+
+
+def _is_zarr(path: str) -> bool:
+    folder = Path(path)
+    marks = ("zarr.json", ".zarray", ".zgroup")
+    return path.rstrip("/").endswith(".zarr") or (folder.is_dir() and any((folder / mark).exists() for mark in marks))
+
+
+@lru_cache(maxsize=2)
+def _zarr(path: str) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise DeviceError(f"{path}: zarr arrays need the package zarr: {EXTRA}") from error
+    try:
+        found = zarr.open(path, mode="r")
+        array = found if isinstance(found, zarr.Array) else found["0"]  # the finest of a multiscale image
+        _zarr_shape(array, path)
+        return array
+    except ImageError:
+        raise
+    except Exception as error:  # of zarr, of the store, of what it holds
+        raise ImageError(f"{path}: cannot be read: {_first_line(error)}") from error
+
+
+def _zarr_shape(array: Any, path: str) -> tuple[int, int, int, bool]:
+    """Height, width, channels, and whether the channels come first; leading axes of length 1 are passed over."""
+    shape = [int(side) for side in array.shape]
+    while len(shape) > 2 and shape[0] == 1:
+        shape.pop(0)
+    fits = array.dtype in (np.uint8, np.uint16, np.float32)
+    if fits and len(shape) == 2:
+        return shape[0], shape[1], 1, False
+    if fits and len(shape) == 3 and shape[-1] <= 4:
+        return shape[0], shape[1], shape[2], False
+    if fits and len(shape) == 3 and shape[0] <= 4:
+        return shape[1], shape[2], shape[0], True
+    raise ImageError(
+        f"{path}: expected an array of height, width and 1 to 4 channels of uint8, uint16 or float32, "
+        f"found {array.dtype} {list(array.shape)}"
+    )
+
+
+def _of_zarr(array: Any, rows: slice, columns: slice) -> Any:
+    _, _, channels, first = _zarr_shape(array, str(array.store_path))
+    inner = (rows, columns) if channels == 1 and array.ndim >= 2 else (rows, columns, slice(None))
+    if first:
+        inner = (slice(None), rows, columns)
+    elif channels == 1 and int(array.shape[-1]) == 1:
+        inner = (rows, columns, slice(None))
+    samples = np.asarray(array[(0,) * (array.ndim - len(inner)) + inner])
+    if samples.ndim == 2:
+        return samples[..., None]
+    return np.ascontiguousarray(np.moveaxis(samples, 0, -1) if first else samples)
+
+
+@lru_cache(maxsize=2)
+def _vips(path: str, *, lazily: bool = False) -> Any:
+    pyvips = _pyvips(path)
+    if "\0" in path or not Path(path).is_file():
+        raise ImageError(f"{path!r}: cannot be read: no such file")
+    try:
+        return pyvips.Image.new_from_file(path, access="sequential" if lazily else "random", fail_on="error")
+    except pyvips.Error as error:
+        raise ImageError(f"{path}: expected a picture that libvips reads, found: {_first_line(error)}") from error
+
+
+def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
+    """The file of plain samples; one that is there already is whole, and stays."""
+    if target.exists():
+        return str(target)
+    pyvips = _pyvips(path)
+    unfinished = target.with_name(f"unfinished-{target.name}")
+    try:
+        image = pyvips.Image.new_from_file(path, access="sequential" if upright else "random", fail_on="error")
+        if not upright:
+            image = image.autorot()
+        if not plain:
+            image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
+        image.write_to_file(str(unfinished))
+    except pyvips.Error as error:
+        unfinished.unlink(missing_ok=True)
+        raise ImageError(f"{path}: cannot be decoded: {_first_line(error)}") from error
+    unfinished.replace(target)
+    return str(target)
+
+
+def _vips_samples(image: Any, box: Box, name: str) -> Any:
+    try:
+        samples = image.crop(*box).numpy()
+    except _pyvips(name).Error as error:
+        raise ImageError(f"{name}: cannot be decoded: {_first_line(error)}") from error
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if samples.shape[-1] > 4:
+        raise ImageError(f"{name}: expected 1 to 4 channels, found {samples.shape[-1]}")
+    return samples
+
+
+def _pyvips(path: str) -> Any:
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:  # the second: libvips is absent
+        raise DeviceError(f"{path}: giant pictures need the package pyvips: {EXTRA}") from error
+    pyvips.cache_set_max(0)  # windows are not asked for twice
+    return pyvips
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
