@@ -16,6 +16,8 @@ from ..errors import ConfigError, DeviceError, ImageGSError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 AHEAD = 2
 """Tasks that were handed over for each that can run at once: a long list does not stand in memory twice."""
+LOSSES = 3
+"""Places that a task may lose before it counts against the task: it could be what brings them down."""
 
 
 class Task(Protocol):
@@ -41,6 +43,7 @@ class Outcome(Generic[T, R]):
         error: why it failed, in one line.
         attempts: how often it was tried.
         seconds: that the last attempt took, where it ran.
+        lost: it failed since the machine where it ran is gone, which is no fault of the task.
     """
 
     task: T
@@ -48,6 +51,7 @@ class Outcome(Generic[T, R]):
     error: str | None = None
     attempts: int = 1
     seconds: float = 0.0
+    lost: bool = False
 
 
 class Engine(ABC):
@@ -68,8 +72,13 @@ class Engine(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def room(self) -> int:
+        """Tasks that may be handed over at once."""
+        return AHEAD * self.workers
+
     def run(self, work: Callable[[T], R], tasks: Iterable[T], *, retries: int = 0) -> Iterator[Outcome[T, R]]:
-        """Outcomes of tasks, as they are through; a task that failed is tried again.
+        """Outcomes of tasks, as they are through; one that failed is tried again, one whose machine is gone runs again.
 
         Args:
             work: a function that can be imported.
@@ -77,17 +86,19 @@ class Engine(ABC):
             retries: how often a task is tried again.
         """
         waiting = iter(tasks)
-        running: dict[Any, tuple[T, int]] = {}
+        running: dict[Any, tuple[T, int, int]] = {}
         while True:
-            while len(running) < AHEAD * self.workers and (task := next(waiting, None)) is not None:
-                running[self._start(work, task)] = task, 1
+            while len(running) < self.room and (task := next(waiting, None)) is not None:
+                running[self._start(work, task)] = task, 1, 0
             if not running:
                 return
             for ticket in self._wait(list(running)):
-                task, attempt = running.pop(ticket)
+                task, attempt, losses = running.pop(ticket)
                 outcome = self._outcome(ticket, task)
-                if outcome.error is not None and attempt <= retries:
-                    running[self._start(work, task)] = task, attempt + 1
+                if outcome.lost and losses < LOSSES:
+                    running[self._start(work, task)] = task, attempt, losses + 1
+                elif outcome.error is not None and attempt <= retries:
+                    running[self._start(work, task)] = task, attempt + 1, losses
                 else:
                     yield replace(outcome, attempts=attempt)
 
@@ -101,7 +112,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _wait(self, tickets: list[Any]) -> Iterable[Any]:
-        """Those that are through, at least one."""
+        """Those that are through; none where there may be more room by now."""
 
     @abstractmethod
     def _outcome(self, ticket: Any, task: T) -> Outcome[T, Any]:

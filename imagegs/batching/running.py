@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import ConfigError, ImageError
 from ..files import atomic_write, read_bytes
-from .engines import LocalEngine, Outcome
+from .engines import Outcome
 from .jobs import BatchJob
+from .opening import check_engine, open_engine
 from .records import NAME, Manifest, Record
 
 
@@ -102,6 +103,8 @@ def run_batch(
     target: Path,
     settings: Mapping[str, Any],
     *,
+    engine: str = "local",
+    address: str | None = None,
     workers: int | None = None,
     retries: int = 1,
     overwrite: bool = False,
@@ -114,19 +117,22 @@ def run_batch(
         jobs: see `find_jobs`.
         target: folder of the outputs and of the manifest; made if it is not there.
         settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process.
-        workers: processes; by default one for each core, but no more than pictures.
+        engine: where it is done, see `open_engine`: "local" or "ray".
+        address: of the Ray cluster; its nodes reach pictures and outputs by the same paths as this machine.
+        workers: pictures at once; by default what the engine's cores allow, but no more than pictures.
         retries: how often a picture that failed is tried again.
         overwrite: forget what was made with other settings.
         work: what makes the file and the record of a picture, in another process: a function that can be imported.
         on_record: called with how many pictures are through, and of how many.
 
     Raises:
-        ConfigError: numbers out of range, or a manifest of other settings.
+        ConfigError: numbers out of range, an engine that is not known, or a manifest of other settings.
         ImageError: the folder cannot be written.
-        DeviceError: the package pebble is absent.
+        DeviceError: the engine's package is absent, or its cluster cannot be reached.
     """
     if (workers is not None and workers < 1) or retries < 0:
         raise ConfigError(f"batch: expected workers from 1 and retries from 0, found {workers} and {retries}")
+    check_engine(engine, address)
     began = time.perf_counter()
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -154,10 +160,11 @@ def run_batch(
             else:
                 todo.append(job)
         if todo:
-            with LocalEngine(workers, settings.get("threads"), len(todo)) as engine:
-                options = {**settings, "threads": engine.threads}
+            threads = settings.get("threads")
+            with open_engine(engine, workers=workers, threads=threads, most=len(todo), address=address) as opened:
+                options = {**settings, "threads": opened.threads}
                 tasks = (EncodeTask(job, _place(job, target), options, key) for job in todo)
-                for outcome in engine.run(work, tasks, retries=retries):
+                for outcome in opened.run(work, tasks, retries=retries):
                     record = _record(outcome)
                     manifest.add(record)
                     (done if record.error is None else failed).append(record)

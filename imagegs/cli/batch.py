@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from . import arguments, console, encode
+
+Engine = Literal["local", "ray"]
 
 BATCH = "Batch"
 ALONE = ("report", "checkpoint", "resume")
@@ -23,7 +27,20 @@ def run(
     target: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the files, and of manifest.jsonl.")],
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes; by default one for each core.", rich_help_panel=BATCH),
+        typer.Option(min=1, help="Pictures at once; by default what the cores allow.", rich_help_panel=BATCH),
+    ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Processes of this machine, or tasks of a Ray cluster.", rich_help_panel=BATCH),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto|ray://HOST:PORT",
+            help="Ray cluster to join; its nodes must reach SRC and DST by the same paths. By default that of "
+            "RAY_ADDRESS, else Ray is started on this machine.",
+            rich_help_panel=BATCH,
+        ),
     ] = None,
     retries: Annotated[
         int, typer.Option(min=0, help="How often a picture that failed is tried again.", rich_help_panel=BATCH)
@@ -39,11 +56,15 @@ def run(
     from ..batching import find_jobs, run_batch
 
     jobs = find_jobs(sources, target)
-    with console.counting("pictures", quiet=given["quiet"] or given["json"]) as count:
+    quiet = given["quiet"] or given["json"]
+    # Ray prints what befalls its nodes to the standard output, which is for the result alone
+    with contextlib.redirect_stdout(sys.stderr), console.counting("pictures", quiet=quiet) as count:
         summary = run_batch(
             jobs,
             target,
             encode.keywords(given),
+            engine=engine,
+            address=address,
             workers=workers,
             retries=retries,
             overwrite=overwrite,
