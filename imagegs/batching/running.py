@@ -6,16 +6,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, ImageError
-from ..files import atomic_write, read_bytes
+from . import places
 from .engines import LocalEngine, Outcome
 from .jobs import BatchJob
+from .places import Place, digest_of, place_of
 from .records import NAME, Manifest, Record
+
+READERS = 8
+"""Pictures that are looked at at once, to see whether they are those that were done."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,13 @@ def encode_one(task: EncodeTask) -> Record:
     from ..encoding import encode
     from ..image import read_image
 
-    digest = hashlib.sha256(read_bytes(task.job.source)).hexdigest()
-    encoded = encode(read_image(task.job.source), **task.settings)
-    task.job.output.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(task.job.output, encoded.data)
+    data = places.read(task.job.source)
+    encoded = encode(read_image(task.name, data=data), **task.settings)
+    places.write(task.job.output, encoded.data)
     picture = encoded.picture
     return replace(
         task.record,
-        digest=digest,
+        digest=hashlib.sha256(data).hexdigest(),
         width=picture.width,
         height=picture.height,
         size=len(encoded.data),
@@ -99,7 +103,7 @@ Work = Callable[[EncodeTask], Record]
 
 def run_batch(
     jobs: Sequence[BatchJob],
-    target: Path,
+    target: str | Place,
     settings: Mapping[str, Any],
     *,
     workers: int | None = None,
@@ -112,7 +116,7 @@ def run_batch(
 
     Args:
         jobs: see `find_jobs`.
-        target: folder of the outputs and of the manifest; made if it is not there.
+        target: folder of the outputs and of the manifest, or its URL; made if it is not there.
         settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process.
         workers: processes; by default one for each core, but no more than pictures.
         retries: how often a picture that failed is tried again.
@@ -128,18 +132,15 @@ def run_batch(
     if (workers is not None and workers < 1) or retries < 0:
         raise ConfigError(f"batch: expected workers from 1 and retries from 0, found {workers} and {retries}")
     began = time.perf_counter()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be made: {(error.strerror or str(error)).lower()}") from error
-    if not os.access(target, os.W_OK | os.X_OK):
-        raise ImageError(f"{target}: cannot be written: no permission in this folder")
+    folder = place_of(target)
+    if isinstance(folder, Path):
+        _make_folder(folder)
     key = settings_key(settings)
     if overwrite:
-        (target / NAME).unlink(missing_ok=True)
+        places.remove(folder / NAME)
     done: list[Record] = []
     failed: list[Record] = []
-    with Manifest(target, key) as manifest:
+    with Manifest(folder, key) as manifest:
         skipped = 0
 
         def through() -> None:
@@ -147,8 +148,8 @@ def run_batch(
                 on_record(skipped + len(done) + len(failed), len(jobs))
 
         todo = []
-        for job in jobs:
-            if manifest.has(_place(job, target), digest_of(job.source), target):
+        for job, is_done in zip(jobs, _done(jobs, folder, manifest), strict=True):
+            if is_done:
                 skipped += 1
                 through()
             else:
@@ -156,7 +157,7 @@ def run_batch(
         if todo:
             with LocalEngine(workers, settings.get("threads"), len(todo)) as engine:
                 options = {**settings, "threads": engine.threads}
-                tasks = (EncodeTask(job, _place(job, target), options, key) for job in todo)
+                tasks = (EncodeTask(job, _below(job, folder), options, key) for job in todo)
                 for outcome in engine.run(work, tasks, retries=retries):
                     record = _record(outcome)
                     manifest.add(record)
@@ -165,13 +166,24 @@ def run_batch(
     return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began)
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; empty where it cannot be read, which the encoding will say."""
+def _make_folder(folder: Path) -> None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be made: {(error.strerror or str(error)).lower()}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"{folder}: cannot be written: no permission in this folder")
+
+
+def _done(jobs: Sequence[BatchJob], folder: Place, manifest: Manifest) -> Iterator[bool]:
+    """Whether each output was made of the picture that is there now, and is there itself."""
+
+    def is_same(job: BatchJob) -> bool:
+        record = manifest.done(_below(job, folder))
+        return record is not None and record.digest == digest_of(job.source)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(is_same, jobs)
 
 
 def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
@@ -180,6 +192,6 @@ def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
     return replace(found, attempts=outcome.attempts, seconds=outcome.seconds)
 
 
-def _place(job: BatchJob, target: Path) -> str:
+def _below(job: BatchJob, folder: Place) -> str:
     """Where an output lies below the target, with slashes."""
-    return job.output.relative_to(target).as_posix()
+    return PurePosixPath(job.output.relative_to(folder)).as_posix()  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,9 +17,11 @@ ALONE = ("report", "checkpoint", "resume")
 def run(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SRC...", help="Pictures, folders, patterns, or text files that list pictures."),
+        typer.Argument(metavar="SRC...", help="Pictures, folders, patterns or text files that list pictures; or URLs."),
     ],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the files, and of manifest.jsonl.")],
+    target: Annotated[
+        str, typer.Argument(metavar="DST", help="Folder of the files, and of manifest.jsonl; or its URL.")
+    ],
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; by default one for each core.", rich_help_panel=BATCH),
@@ -66,7 +67,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _rows(facts: dict[str, Any], target: Path) -> list[tuple[str, str]]:
+def _rows(facts: dict[str, Any], target: str) -> list[tuple[str, str]]:
     rate = facts["encoded"] / max(facts["seconds"], 1e-9)
     return [
         ("encoded", f"{facts['encoded']:,} pictures, {facts['bytes']:,} bytes, in {target}"),
