@@ -99,6 +99,28 @@ def test_files_are_those_of_encode_whatever_the_number_of_processes(folder):
         assert record["psnr"] > 15
 
 
+def test_the_records_are_a_typed_table_too(folder):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "in" / "bad.png").write_bytes(b"no picture")
+    summary = run_batch(find_jobs([folder / "in"], folder / "out"), folder / "out", QUICK, retries=0)
+    table = parquet.read_table(folder / "out" / "manifest.parquet")
+    assert [Record(**row) for row in table.to_pylist()] == list(summary.records)
+    assert [record.output for record in summary.records] == ["a.gsimg", "b.gsimg", "bad.gsimg", "deep/er/a.gsimg"]
+    assert table.schema.field("size").type == arrow.int64()
+    assert table.schema.field("bpp").type == arrow.float64()
+    assert table.schema.field("error").type == arrow.string()
+    assert [field.name for field in table.schema if field.nullable] == ["psnr", "error"]
+    assert table.column("error").null_count == 3
+    assert table.column("psnr").null_count == 1
+
+
+def test_without_pyarrow_there_is_no_table(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    run_batch(find_jobs([folder / "in" / "b.png"], folder / "out"), folder / "out", QUICK)
+    assert {file.name for file in (folder / "out").iterdir()} == {"b.gsimg", "manifest.jsonl"}
+
+
 def test_what_is_done_is_passed_over(folder):
     def again() -> tuple[int, int]:
         summary = run_batch(find_jobs([folder / "in"], target), target, QUICK, workers=2)
@@ -186,6 +208,8 @@ def test_the_command_says_what_failed(folder, monkeypatch):
     assert done.exit_code == 1
     facts = json.loads(done.stdout)
     assert (facts["encoded"], facts["skipped"], len(facts["failed"])) == (3, 0, 1)
+    lines = (folder / "out" / "manifest.jsonl").read_text().splitlines()
+    assert facts["records"] == [json.loads(line) for line in lines]
     assert "imagegs: in/bad.png: expected a picture" in done.stderr
     (folder / "in" / "bad.png").unlink()
     done = CliRunner().invoke(app, ["batch", "in", "out", "-n", "20", "--steps", "5"])
@@ -208,9 +232,10 @@ def test_a_target_that_cannot_be_is_one_line(folder):
     with pytest.raises(ConfigError, match="workers from 1"):
         run_batch([], folder / "out", QUICK, workers=0)
     (folder / "out").mkdir()
-    (folder / "out" / "manifest.jsonl").write_text('{"source": 1}\n{}\n')
-    with pytest.raises(ConfigError, match="line 1: expected a record") as caught:
-        Manifest(folder / "out", "")
+    for line in ('{"source": 1}', '{"source": "a", "output": "b", "settings": "", "size": "large"}', "[]"):
+        (folder / "out" / "manifest.jsonl").write_text(f"{line}\n{{}}\n")
+        with pytest.raises(ConfigError, match="line 1: expected a record") as caught:
+            Manifest(folder / "out", "")
     assert isinstance(caught.value, ImageGSError)
     assert Record("a", "b", "c").error is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from . import places
 from .places import Place
 
 NAME = "manifest.jsonl"
+TABLE = "manifest.parquet"
 SENT_EVERY = 30.0
 """Seconds between two writings of a manifest that is not on this machine; more where that takes long."""
 SHARE_OF_TIME = 0.05
@@ -63,6 +65,8 @@ class Manifest:
     Where it cannot be sent, the next time may do; only the last one must. Two batches at once into one folder do the
     same work twice, and the manifest is the last one's.
 
+    At the end `manifest.parquet` is written beside it, with the same records, where the package pyarrow is installed.
+
     Args:
         folder: of the outputs; on this machine it is there.
         settings: of this batch.
@@ -107,6 +111,9 @@ class Manifest:
                 atomic_write(self.path, _text(self.records.values()))  # one line for each, in order
         else:
             self._send()
+        table = table_bytes(self.records.values()) if self.records else None
+        if table is not None:
+            places.write(self.folder / TABLE, table)
 
     def add(self, record: Record) -> None:
         """Keep a record in place of an earlier one of the same output."""
@@ -151,7 +158,9 @@ def _parse(data: bytes, path: Place) -> list[Record]:
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
-            records.append(Record(**{name: value for name, value in values.items() if name in names}))
+            record = Record(**{name: value for name, value in values.items() if name in names})
+            _check_types(record)
+            records.append(record)
         except (ValueError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
@@ -159,8 +168,34 @@ def _parse(data: bytes, path: Place) -> list[Record]:
     return records
 
 
+def _check_types(record: Record) -> None:
+    kinds: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (float, int), "None": type(None)}
+    for field in fields(Record):
+        value = getattr(record, field.name)
+        if not any(isinstance(value, kinds[kind]) for kind in str(field.type).split(" | ")):
+            raise TypeError(field.name)
+
+
 def _text(records: Iterable[Record]) -> bytes:
     return "".join(json.dumps(asdict(record)) + "\n" for record in in_order(records)).encode()
+
+
+def table_bytes(records: Iterable[Record]) -> bytes | None:
+    """The records as a Parquet file, one typed column for each field; None without the package pyarrow."""
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError:
+        return None
+    kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64()}
+    columns = []
+    for field in fields(Record):
+        kind, mark, _ = str(field.type).partition(" | ")
+        columns.append(arrow.field(field.name, kinds[kind], nullable=bool(mark)))
+    table = arrow.Table.from_pylist([asdict(record) for record in in_order(records)], schema=arrow.schema(columns))
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:

@@ -17,7 +17,7 @@ from . import places
 from .engines import LocalEngine, Outcome
 from .jobs import BatchJob
 from .places import Place, digest_of, place_of
-from .records import NAME, Manifest, Record
+from .records import NAME, TABLE, Manifest, Record, in_order
 
 READERS = 8
 """Pictures that are looked at at once, to see whether they are those that were done."""
@@ -32,12 +32,14 @@ class Summary:
         skipped: how many were there already, of the same picture and settings.
         failed: records of those that could not be encoded.
         seconds: that it took.
+        records: of every output in the manifest, by name.
     """
 
     done: tuple[Record, ...]
     skipped: int
     failed: tuple[Record, ...]
     seconds: float
+    records: tuple[Record, ...] = ()
 
 
 def settings_key(settings: Mapping[str, Any]) -> str:
@@ -137,7 +139,8 @@ def run_batch(
         _make_folder(folder)
     key = settings_key(settings)
     if overwrite:
-        places.remove(folder / NAME)
+        for name in (NAME, TABLE):
+            places.remove(folder / name)
     done: list[Record] = []
     failed: list[Record] = []
     with Manifest(folder, key) as manifest:
@@ -163,7 +166,8 @@ def run_batch(
                     manifest.add(record)
                     (done if record.error is None else failed).append(record)
                     through()
-    return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began)
+    everything = tuple(in_order(manifest.records.values()))
+    return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began, everything)
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ def run(
         typer.Argument(metavar="SRC...", help="Pictures, folders, patterns or text files that list pictures; or URLs."),
     ],
     target: Annotated[
-        str, typer.Argument(metavar="DST", help="Folder of the files, and of manifest.jsonl; or its URL.")
+        str, typer.Argument(metavar="DST", help="Folder of the files, manifest.jsonl and manifest.parquet; or its URL.")
     ],
     workers: Annotated[
         int | None,
@@ -56,6 +57,7 @@ def run(
         "failed": [{"source": record.source, "error": record.error} for record in summary.failed],
         "bytes": sum(record.size for record in summary.done),
         "seconds": summary.seconds,
+        "records": [asdict(record) for record in summary.records],
     }
     if given["json"]:
         console.print_json(facts)
