@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from imagegs.batching import Record
-from imagegs.batching.running import EncodeTask, encode_one
+from imagegs.batching.making import EncodeTask, encode_one
 
 
 def crash_on_some(task: EncodeTask) -> Record:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from imagegs import encode, read_image
 from imagegs.batching import BatchJob, Manifest, Record, find_jobs, places, records, run_batch
+from imagegs.batching.making import EncodeTask, encode_one
 from imagegs.batching.places import Url, place_of
-from imagegs.batching.running import EncodeTask, encode_one
 from imagegs.cli import app
 from imagegs.errors import ConfigError, DeviceError, ImageError
 from imagegs.kernels import native
@@ -161,10 +161,10 @@ def test_two_urls_of_one_output_are_one_line(memory):
 def test_an_output_never_replaces_a_picture(tmp_path, memory):
     draw(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"a.png: expected an output beside the pictures"):
-        find_jobs([tmp_path], tmp_path, ".png")
+        find_jobs([tmp_path], tmp_path, [".png"])
     places.write(memory / "a.png", b"")
-    with pytest.raises(ConfigError, match="expected an output beside the pictures"):
-        find_jobs([memory], memory, ".png")
+    with pytest.raises(ConfigError, match=r"memory://pictures/a.png: expected an output beside"):
+        find_jobs([memory], memory, [".gsimg", ".png"])
     assert len(find_jobs([tmp_path], tmp_path)) == 1
 
 

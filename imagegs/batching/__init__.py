@@ -8,7 +8,8 @@ sources ─ jobs ─ those that the manifest has done ─ processes, one picture
 from __future__ import annotations
 
 from .jobs import BatchJob, find_jobs
+from .making import Made, app_one, encode_one
 from .records import Manifest, Record
 from .running import Summary, run_batch
 
-__all__ = ["BatchJob", "Manifest", "Record", "Summary", "find_jobs", "run_batch"]
+__all__ = ["BatchJob", "Made", "Manifest", "Record", "Summary", "app_one", "encode_one", "find_jobs", "run_batch"]

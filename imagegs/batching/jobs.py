@@ -30,7 +30,9 @@ class BatchJob:
     output: Place
 
 
-def find_jobs(sources: Sequence[str | Place], target: str | Place, ending: str = ENDING) -> tuple[BatchJob, ...]:
+def find_jobs(
+    sources: Sequence[str | Place], target: str | Place, endings: Sequence[str] = (ENDING,)
+) -> tuple[BatchJob, ...]:
     """Every picture that is meant, in the order of the sources and by name inside each.
 
     Args:
@@ -38,7 +40,7 @@ def find_jobs(sources: Sequence[str | Place], target: str | Place, ending: str =
             ``shots/**/*.png``; or text files (.txt, .lst) with one picture on each line, relative to their own folder.
             Each of them may be a URL such as ``s3://bucket/shots``, and so may the lines of a list.
         target: the folder of the outputs, or its URL.
-        ending: of the outputs.
+        endings: of the outputs, and of what is made beside them.
 
     Raises:
         ImageError: a source is absent, or cannot be read.
@@ -51,15 +53,16 @@ def find_jobs(sources: Sequence[str | Place], target: str | Place, ending: str =
         if not found:
             raise ConfigError(f"{place_of(source)}: expected pictures, found none")
         for picture, below in found:
-            job = BatchJob(picture, folder / below.with_suffix(ending))
+            job = BatchJob(picture, folder / below.with_suffix(endings[0]))
             other = jobs.setdefault(job.output, job)
             if _resolved(other.source) != _resolved(picture):
                 raise ConfigError(f"{job.output}: expected one picture for it, found {other.source} and {picture}")
-    if is_picture(ending):
+    for ending in filter(is_picture, endings):
         pictures = {_resolved(job.source) for job in jobs.values()}
         for job in jobs.values():
-            if _resolved(job.output) in pictures:
-                raise ConfigError(f"{job.output}: expected an output beside the pictures, found one of them there")
+            output = job.output.with_suffix(ending)
+            if _resolved(output) in pictures:
+                raise ConfigError(f"{output}: expected an output beside the pictures, found one of them there")
     return tuple(jobs.values())
 
 

@@ -40,6 +40,7 @@ class Record:
         seconds: that it took.
         attempts: how often it was tried.
         error: why there is no output, in one line; None where there is one.
+        beside: another file that was made with the output, relative to the manifest; empty where there is none.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Record:
     seconds: float = 0.0
     attempts: int = 1
     error: str | None = None
+    beside: str = ""
 
 
 class Manifest:
@@ -136,12 +138,15 @@ class Manifest:
         record = self.records.get(output)
         if record is None or record.error is not None:
             return None
-        if isinstance(self.folder, Path):
-            path = self.folder / output
-            size = path.stat().st_size if path.is_file() else None
-        else:
-            size = self._sizes.get(PurePosixPath(output))
-        return record if size == record.size else None
+        if self._size(output) != record.size or (record.beside and self._size(record.beside) is None):
+            return None
+        return record
+
+    def _size(self, name: str) -> int | None:
+        if not isinstance(self.folder, Path):
+            return self._sizes.get(PurePosixPath(name))
+        path = self.folder / name
+        return path.stat().st_size if path.is_file() else None
 
     def _send(self) -> None:
         began = time.monotonic()

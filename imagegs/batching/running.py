@@ -16,6 +16,7 @@ from ..errors import ConfigError, ImageError
 from . import places
 from .engines import LocalEngine, Outcome
 from .jobs import BatchJob
+from .making import EncodeTask, encode_one
 from .places import Place, digest_of, place_of
 from .records import NAME, TABLE, Manifest, Record, in_order
 
@@ -45,58 +46,12 @@ class Summary:
 def settings_key(settings: Mapping[str, Any]) -> str:
     """A name of settings, equal where the files would be equal: threads do not count."""
     kept = {name: value for name, value in settings.items() if name != "threads" and value is not None}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=_named).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class EncodeTask:
-    """A picture to encode.
-
-    Attributes:
-        job: the picture.
-        place: of the output, as its record calls it.
-        settings: arguments of ``imagegs.encode``.
-        key: name of the settings.
-    """
-
-    job: BatchJob
-    place: str
-    settings: Mapping[str, Any]
-    key: str
-
-    @property
-    def name(self) -> str:
-        """The picture's file."""
-        return str(self.job.source)
-
-    @property
-    def record(self) -> Record:
-        """What is known before it is done."""
-        return Record(self.name, self.place, self.key)
-
-
-def encode_one(task: EncodeTask) -> Record:
-    """Encode one picture and write its file.
-
-    Raises:
-        ImageGSError: it cannot be.
-    """
-    from ..encoding import encode
-    from ..image import read_image
-
-    data = places.read(task.job.source)
-    encoded = encode(read_image(task.name, data=data), **task.settings)
-    places.write(task.job.output, encoded.data)
-    picture = encoded.picture
-    return replace(
-        task.record,
-        digest=hashlib.sha256(data).hexdigest(),
-        width=picture.width,
-        height=picture.height,
-        size=len(encoded.data),
-        bpp=encoded.bpp,
-        psnr=encoded.psnr,
-    )
+def _named(value: Any) -> str:
+    """A setting that is no text; a file is what is in it."""
+    return f"file {digest_of(value)}" if isinstance(value, Path) and value.is_file() else repr(value)
 
 
 Work = Callable[[EncodeTask], Record]
@@ -119,7 +74,7 @@ def run_batch(
     Args:
         jobs: see `find_jobs`.
         target: folder of the outputs and of the manifest, or its URL; made if it is not there.
-        settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process.
+        settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process; or of an app, see ``work``.
         workers: processes; by default one for each core, but no more than pictures.
         retries: how often a picture that failed is tried again.
         overwrite: forget what was made with other settings.

@@ -2,20 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
 from . import arguments, console, encode
+from .help import GroupedCommand
 
 BATCH = "Batch"
 ALONE = ("report", "checkpoint", "resume")
 """Options of a single picture."""
 
 
-@arguments.also(encode.options, without=ALONE)
-def run(
+def _encode_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    encode.check_choices(given)
+    return encode.keywords(given), arguments.GSIMG
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What can be done with each picture.
+
+    Attributes:
+        options: a function whose parameters are its options.
+        settings: makes of their values what work is told, and the endings of what it writes, the output's first.
+    """
+
+    options: Callable[..., Any]
+    settings: Callable[[Mapping[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]
+
+
+OFFERS = {"encode": Offer(encode.options, _encode_settings)}
+"""By what ``--app`` calls it; apps add themselves with `offer_app`."""
+
+
+def offer_app(name: str, folder: str, module: Any) -> None:
+    """Let ``--app`` choose an app.
+
+    Args:
+        name: what it is called.
+        folder: the app's, below ``imagegs.apps``; its module ``batch`` has ``make``, see ``batching.making``.
+        module: it has ``batch_options`` and ``batch_settings``, as `Offer` has them.
+    """
+
+    def settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        values, endings = module.batch_settings(given)
+        return {"app": folder, **values}, endings
+
+    OFFERS[name] = Offer(module.batch_options, settings)
+    APP.help = f"What is done with each: {', '.join(OFFERS)}; the options are its own, see --app NAME --help."
+
+
+class BatchCommand(GroupedCommand):
+    """The command, with the options of what ``--app`` names in place of those of ``encode``."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """A context of the command that has these options."""
+        name = _chosen(args)
+        if name == "encode" or name not in OFFERS:
+            return super().make_context(info_name, args, parent, **extra)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command("batch", cls=GroupedCommand)(arguments.also(OFFERS[name].options, without=ALONE)(_run))
+        return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
+
+
+def _chosen(words: Sequence[str]) -> str:
+    name = "encode"
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if word == "--":
+            break
+        if word.startswith("--app="):
+            name = word.partition("=")[2]
+        elif word == "--app":
+            name = following
+    return name
+
+
+def _checked_app(name: str) -> str:
+    if name not in OFFERS:
+        raise typer.BadParameter(f"expected one of {', '.join(OFFERS)}, found {name!r}")
+    return name
+
+
+APP = typer.Option(metavar="NAME", callback=_checked_app, rich_help_panel=BATCH, help="What is done with each: encode.")
+
+
+def _run(
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SRC...", help="Pictures, folders, patterns or text files that list pictures; or URLs."),
@@ -23,6 +97,7 @@ def run(
     target: Annotated[
         str, typer.Argument(metavar="DST", help="Folder of the files, manifest.jsonl and manifest.parquet; or its URL.")
     ],
+    app: Annotated[str, APP] = "encode",
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; by default one for each core.", rich_help_panel=BATCH),
@@ -35,20 +110,20 @@ def run(
     ] = False,
     **given: Any,
 ) -> None:
-    """Encode many pictures; what is done already is passed over, what fails does not stop the rest."""
-    arguments.check_one("target", [name for name in encode.TARGETS if given[name] is not None])
-    arguments.check_one("pace", [name for name in encode.PACES if given[name] is not None])
-    from ..batching import find_jobs, run_batch
+    """Encode many pictures, or let an app work on them; what is done is passed over, what fails stops no other."""
+    settings, endings = OFFERS[app].settings(given)
+    from ..batching import app_one, encode_one, find_jobs, run_batch
 
-    jobs = find_jobs(sources, target)
+    jobs = find_jobs(sources, target, endings)
     with console.counting("pictures", quiet=given["quiet"] or given["json"]) as count:
         summary = run_batch(
             jobs,
             target,
-            encode.keywords(given),
+            settings,
             workers=workers,
             retries=retries,
             overwrite=overwrite,
+            work=app_one if "app" in settings else encode_one,
             on_record=count,
         )
     facts = {
@@ -69,10 +144,13 @@ def run(
         raise typer.Exit(1)
 
 
+run = arguments.also(encode.options, without=ALONE)(_run)
+
+
 def _rows(facts: dict[str, Any], target: str) -> list[tuple[str, str]]:
     rate = facts["encoded"] / max(facts["seconds"], 1e-9)
     return [
-        ("encoded", f"{facts['encoded']:,} pictures, {facts['bytes']:,} bytes, in {target}"),
+        ("done", f"{facts['encoded']:,} pictures, {facts['bytes']:,} bytes, in {target}"),
         ("there already", f"{facts['skipped']:,}"),
         ("failed", f"{len(facts['failed']):,}"),
         ("seconds", f"{facts['seconds']:.1f}, {rate:.2f} pictures a second"),
