@@ -129,6 +129,9 @@ def test_what_is_done_is_passed_over(folder):
     target = folder / "out"
     assert again() == (3, 0)
     assert again() == (0, 3)
+    seen = []
+    run_batch(find_jobs([folder / "in"], target), target, QUICK, on_record=lambda *now: seen.append(now))
+    assert seen == [(3, 3)]
     draw(folder / "in" / "b.png", 9)  # another picture
     (target / "a.gsimg").unlink()  # a file that is gone
     (target / "deep" / "er" / "a.gsimg").write_bytes(b"cut")
@@ -218,7 +221,7 @@ def test_the_command_says_what_failed(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [("--bpp", "1", "--psnr", "30"), ("--report", "r"), ("--workers", "0"), ("--resume", "x")]
+    "options", [("--bpp", "1", "--psnr", "30"), ("--checkpoint", "x"), ("--workers", "0"), ("--resume", "x")]
 )
 def test_wrong_usage_is_said(folder, options):
     assert CliRunner().invoke(app, ["batch", str(folder / "in"), str(folder / "out"), *options]).exit_code == 2

@@ -195,6 +195,7 @@ def test_a_full_disk_elsewhere_leaves_what_was_there(faulty):
     ("error", "message"),
     [
         (PermissionError("Access Denied"), "cannot be written: access denied|cannot be written: Access Denied"),
+        (RuntimeError("no answer from ftp://me:secret@host/a"), "cannot be written: no answer from ftp://host/a$"),
         (RuntimeError("Unable to locate\n credentials"), "cannot be written: Unable to locate credentials"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "cannot be written: connection refused"),
     ],

@@ -41,6 +41,7 @@ ORDER = (
     ("plots",),
     ("pages",),
     ("report",),
+    ("gallery",),
     ("cli",),
     ("__main__",),
 )

@@ -10,6 +10,20 @@ from __future__ import annotations
 from .jobs import BatchJob, find_jobs
 from .making import Made, app_one, encode_one
 from .records import Manifest, Record
-from .running import Summary, run_batch
+from .running import Summary, place_in, run_batch
+from .thumbnails import Thumbnails, draw_thumbnails
 
-__all__ = ["BatchJob", "Made", "Manifest", "Record", "Summary", "app_one", "encode_one", "find_jobs", "run_batch"]
+__all__ = [
+    "BatchJob",
+    "Made",
+    "Manifest",
+    "Record",
+    "Summary",
+    "Thumbnails",
+    "app_one",
+    "draw_thumbnails",
+    "encode_one",
+    "find_jobs",
+    "place_in",
+    "run_batch",
+]

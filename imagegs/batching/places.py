@@ -25,7 +25,7 @@ STORES = {"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss
 """Protocols of which a file is there once all of it was sent."""
 _WEB = ("http", "https")
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::")
-_USER = re.compile(r"(?<=://)[^/@]*@")
+_USER = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Url:
 
     def __str__(self) -> str:
         """The URL without the user's name and password."""
-        return _USER.sub("", self.text)
+        return without_user(self.text)
 
     def __truediv__(self, below: str | PurePosixPath) -> Url:
         first, chain = self._parts
@@ -121,6 +121,11 @@ def place_of(text: str | Place) -> Place:
     if isinstance(text, Url):
         return text
     return Url(text) if isinstance(text, str) and _PROTOCOL.match(text) else Path(text)
+
+
+def without_user(text: str) -> str:
+    """A text without the users' names and passwords of the URLs in it."""
+    return _USER.sub("", text)
 
 
 def read(place: Place) -> bytes:
@@ -284,4 +289,4 @@ def _reason(error: BaseException) -> str:
         return "no such file or folder" if error.__cause__ is None else _reason(error.__cause__)
     if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
         return error.strerror.lower()
-    return one_line(error)
+    return without_user(one_line(error))

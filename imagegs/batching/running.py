@@ -79,7 +79,7 @@ def run_batch(
         retries: how often a picture that failed is tried again.
         overwrite: forget what was made with other settings.
         work: what makes the file and the record of a picture, in another process: a function that can be imported.
-        on_record: called with how many pictures are through, and of how many.
+        on_record: called with how many pictures are through, and of how many; first for those that are passed over.
 
     Raises:
         ConfigError: numbers out of range, or a manifest of other settings.
@@ -109,13 +109,14 @@ def run_batch(
         for job, is_done in zip(jobs, _done(jobs, folder, manifest), strict=True):
             if is_done:
                 skipped += 1
-                through()
             else:
                 todo.append(job)
+        if skipped:
+            through()  # once, since a rate counts from the first call on
         if todo:
             with LocalEngine(workers, settings.get("threads"), len(todo)) as engine:
                 options = {**settings, "threads": engine.threads}
-                tasks = (EncodeTask(job, _below(job, folder), options, key) for job in todo)
+                tasks = (EncodeTask(job, place_in(job, folder), options, key) for job in todo)
                 for outcome in engine.run(work, tasks, retries=retries):
                     record = _record(outcome)
                     manifest.add(record)
@@ -138,7 +139,7 @@ def _done(jobs: Sequence[BatchJob], folder: Place, manifest: Manifest) -> Iterat
     """Whether each output was made of the picture that is there now, and is there itself."""
 
     def is_same(job: BatchJob) -> bool:
-        record = manifest.done(_below(job, folder))
+        record = manifest.done(place_in(job, folder))
         return record is not None and record.digest == digest_of(job.source)
 
     with ThreadPoolExecutor(READERS) as pool:
@@ -151,6 +152,6 @@ def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
     return replace(found, attempts=outcome.attempts, seconds=outcome.seconds)
 
 
-def _below(job: BatchJob, folder: Place) -> str:
-    """Where an output lies below the target, with slashes."""
+def place_in(job: BatchJob, folder: Place) -> str:
+    """Where an output lies below the target, with slashes, as its record has it."""
     return PurePosixPath(job.output.relative_to(folder)).as_posix()  # type: ignore[arg-type]

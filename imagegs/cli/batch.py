@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import arguments, console, encode
 from .help import GroupedCommand
+
+if TYPE_CHECKING:
+    from ..batching import BatchJob, Summary
 
 BATCH = "Batch"
 ALONE = ("report", "checkpoint", "resume")
@@ -90,6 +94,7 @@ APP = typer.Option(metavar="NAME", callback=_checked_app, rich_help_panel=BATCH,
 
 
 def _run(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SRC...", help="Pictures, folders, patterns or text files that list pictures; or URLs."),
@@ -108,14 +113,23 @@ def _run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Forget files of other settings.", rich_help_panel=BATCH)
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write an HTML page with all of them into this folder.", rich_help_panel=BATCH
+        ),
+    ] = None,
     **given: Any,
 ) -> None:
     """Encode many pictures, or let an app work on them; what is done is passed over, what fails stops no other."""
     settings, endings = OFFERS[app].settings(given)
+    if report is not None:
+        arguments.check_output_folder(report)
     from ..batching import app_one, encode_one, find_jobs, run_batch
 
     jobs = find_jobs(sources, target, endings)
-    with console.counting("pictures", quiet=given["quiet"] or given["json"]) as count:
+    silent = given["quiet"] or given["json"]
+    with console.counting("pictures", quiet=silent) as count:
         summary = run_batch(
             jobs,
             target,
@@ -134,10 +148,14 @@ def _run(
         "seconds": summary.seconds,
         "records": [asdict(record) for record in summary.records],
     }
+    if report is not None:
+        facts["report"] = str(_write_gallery(report, context, jobs, target, summary, workers, silent))
     if given["json"]:
         console.print_json(facts)
     elif not given["quiet"]:
         console.print_table(_rows(facts, target))
+        if report is not None:
+            typer.echo(f"report: {facts['report']}")
     for record in summary.failed:
         typer.echo(f"imagegs: {record.error}", err=True)
     if summary.failed:
@@ -145,6 +163,26 @@ def _run(
 
 
 run = arguments.also(encode.options, without=ALONE)(_run)
+
+
+def _write_gallery(
+    report: Path,
+    context: typer.Context,
+    jobs: Sequence[BatchJob],
+    target: str,
+    summary: Summary,
+    workers: int | None,
+    silent: bool,
+) -> Path:
+    from ..batching import place_in
+    from ..batching.places import place_of
+    from ..gallery import write_gallery
+
+    by_output = {place_in(job, place_of(target)): job for job in jobs}
+    records = [record for record in summary.records if record.output in by_output]
+    command = arguments.command_line(context, json=None, quiet=None)
+    with console.counting("thumbnails", quiet=silent) as count:
+        return write_gallery(report, by_output, records, command, workers=workers, on_picture=count)
 
 
 def _rows(facts: dict[str, Any], target: str) -> list[tuple[str, str]]:
