@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_workers import crash_on_some, fail_once
+from batch_workers import crash_on_some, fail_once, fill_the_disk
 from PIL import Image
 from typer.testing import CliRunner
 
 from imagegs import decode, encode
-from imagegs.batching import Manifest, Record, find_jobs, run_batch
+from imagegs.batching import Manifest, Record, find_jobs, run_batch, running
 from imagegs.cli import app
 from imagegs.errors import ConfigError, ImageError, ImageGSError
 from imagegs.kernels import native
@@ -179,6 +179,32 @@ def test_a_picture_that_fails_is_tried_again(folder):
     assert run_batch(jobs, folder / "out", QUICK, retries=1, work=fail_once).done[0].attempts == 2
 
 
+def test_a_full_disk_is_one_line_for_each_picture(folder):
+    jobs = find_jobs([folder / "in"], folder / "out")
+    summary = run_batch(jobs, folder / "out", QUICK, workers=1, retries=0, work=fill_the_disk)
+    lines = [f"{job.output}: cannot be written: no space left on device" for job in jobs]
+    assert sorted(str(record.error) for record in summary.failed) == sorted(lines)
+    assert not [*(folder / "out").rglob("*.tmp"), *(folder / "out").rglob("*.gsimg")]
+    assert len(run_batch(jobs, folder / "out", QUICK).done) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_manifest_without_room_is_one_line(tmp_path):
+    with Manifest(tmp_path, "k") as manifest:
+        manifest._file.close()
+        manifest._file = open("/dev/full", "w")
+        with pytest.raises(ImageError, match=r"manifest.jsonl: cannot be written: no space left on device"):
+            manifest.add(Record("a", "a.gsimg", "k"))
+    assert manifest.path.read_text().count("\n") == 1  # there was room in the end
+
+
+def test_a_target_that_cannot_be_written_is_one_line(folder, monkeypatch):
+    jobs = find_jobs([folder / "in"], folder / "out")
+    monkeypatch.setattr(running.os, "access", lambda *_: False)
+    with pytest.raises(ImageError, match="out: cannot be written: no permission in this folder"):
+        run_batch(jobs, folder / "out", QUICK)
+
+
 def test_a_batch_that_is_killed_goes_on_where_it_was(tmp_path):
     for number in range(12):
         draw(tmp_path / "in" / f"{number:02}.png", number)
@@ -225,6 +251,35 @@ def test_the_command_says_what_failed(folder, monkeypatch):
 )
 def test_wrong_usage_is_said(folder, options):
     assert CliRunner().invoke(app, ["batch", str(folder / "in"), str(folder / "out"), *options]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("empty", "out"), "imagegs: empty: expected pictures, found none"),
+        (("in/a.jpg", "in/deep/er/a.png", "out"), "imagegs: out/a.gsimg: expected one picture for it, found in/a.jpg"),
+        (("in", "file"), "imagegs: file: cannot be made: file exists"),
+        (
+            ("in", "made"),
+            "imagegs: made/manifest.jsonl: expected records of these settings, found others; take another",
+        ),
+        (("http://127.0.0.1:9/a.png", "out"), "imagegs: http://127.0.0.1:9/a.png: cannot be read: Cannot connect"),
+        (("in", "http://127.0.0.1:9/out"), "imagegs: http://127.0.0.1:9/out/manifest.jsonl: cannot be read: Cannot"),
+        (("in", "nothing://out"), "imagegs: nothing://out/manifest.jsonl: expected a URL that fsspec knows"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(folder, words, line):
+    pytest.importorskip("aiohttp")
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("")
+    (folder / "made").mkdir()
+    (folder / "made" / "manifest.jsonl").write_text('{"source": "a", "output": "b", "settings": "others"}\n')
+    command = [sys.executable, "-m", "imagegs", "batch", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 def test_a_target_that_cannot_be_is_one_line(folder):

@@ -37,6 +37,12 @@ class Faulty(MemoryFileSystem):
     pseudo_dirs = [""]  # noqa: RUF012
     error: Exception | None = None
     names: tuple[str, ...] = ()
+    replaces = True
+
+    def mv(self, path1, path2, **kwargs):
+        if not self.replaces and self.exists(path2):
+            raise FileExistsError(errno.EEXIST, "File exists")
+        super().mv(path1, path2, **kwargs)
 
     def pipe_file(self, path, value, mode="overwrite", **kwargs):
         super().pipe_file(path, value if self.error is None else value[: len(value) // 2], mode=mode)
@@ -68,6 +74,7 @@ def faulty(monkeypatch):
     Faulty.store.clear()
     monkeypatch.setattr(Faulty, "error", None)
     monkeypatch.setattr(Faulty, "names", ())
+    monkeypatch.setattr(Faulty, "replaces", True)
     return Faulty
 
 
@@ -149,6 +156,21 @@ def test_sources_elsewhere_that_cannot_be_are_one_line(memory, source, error, me
     assert "\n" not in str(caught.value)
 
 
+def test_jobs_of_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a.png", "deep/b.png", "deep/notes.md"):
+            archive.writestr(name, name)
+    for source, outputs in (
+        ("zip://", ["a.gsimg", "deep/b.gsimg"]),
+        ("zip://deep", ["b.gsimg"]),
+        ("zip://deep/*.png", ["b.gsimg"]),
+        ("zip://deep/b.png", ["b.gsimg"]),
+    ):
+        found = find_jobs([f"{source}::file://{tmp_path}/all.zip"], "out")
+        assert [job.output.relative_to("out").as_posix() for job in found] == outputs
+        assert places.read(found[-1].source) == b"deep/b.png"
+
+
 def test_two_urls_of_one_output_are_one_line(memory):
     places.write(memory / "a.png", b"")
     places.write(memory / "deep/a.png", b"")
@@ -189,6 +211,15 @@ def test_a_full_disk_elsewhere_leaves_what_was_there(faulty):
     faulty.error = None
     assert places.read(file) == b"before"
     assert list(places.files_below(Url("faulty://out"))) == [PurePosixPath("a.gsimg")]  # and no half of a file
+
+
+def test_a_file_is_replaced_where_names_cannot_be_taken_over(faulty):
+    faulty.replaces = False
+    file = Url("faulty://out/a.gsimg")
+    places.write(file, b"before")
+    places.write(file, b"afterwards")
+    assert places.read(file) == b"afterwards"
+    assert list(places.files_below(Url("faulty://out"))) == [PurePosixPath("a.gsimg")]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ once all of it is there, so that it is sent in one call; everywhere else the byt
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import re
@@ -180,7 +181,13 @@ def _write_and_move(system: Any, path: str, data: bytes) -> None:
     temporary = f"{folder}/.{secrets.token_hex(4)}.tmp"
     try:
         system.pipe_file(temporary, data)
-        system.mv(temporary, path)
+        try:
+            system.mv(temporary, path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            system.rm_file(path)  # where a file cannot take another's name there is none for a moment
+            system.mv(temporary, path)
     except BaseException:
         with suppress(Exception):
             system.rm_file(temporary)

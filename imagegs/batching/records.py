@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -107,7 +108,8 @@ class Manifest:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written before; all of it is written now
+                self._file.close()
         if isinstance(self.path, Path):
             if self.records:
                 atomic_write(self.path, _text(self.records.values()))  # one line for each, in order
