@@ -285,13 +285,14 @@ class Picture:
         return int(self.pixels.shape[2])
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, data: bytes | None = None) -> Picture:
     """Read a picture, or a folder of pictures as one texture stack.
 
     Args:
         path: a PNG, JPEG, WebP, TIFF, AVIF, EXR, GIF or BMP file, or a folder of files of the first six kinds; other
             files in it are ignored with a note, hidden ones without.
         max_pixels: largest width times height of a picture.
+        data: the file's contents, where they are at hand; ``path`` is then no more than their name.
 
     Returns:
         The picture; animations and documents of many pages give the first, with a note.
@@ -300,6 +301,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         ImageError: what is there cannot be read, is no picture, is truncated or too large; in a folder also no picture
             at all, pictures of unlike size, or more than 32 channels.
     """
+    if data is not None:
+        return from_raster(read_raster(str(path), max_pixels, data), str(path))
     path = Path(path)
     if "\0" not in str(path) and path.is_dir():
         return _read_stack(path, max_pixels)
@@ -344,6 +347,16 @@ def write_image(path: str | Path, pixels: npt.ArrayLike, info: PictureInfo | Non
         for plane, where in zip(info.planes, info.slices, strict=True)
     }
     return atomic_write_folder(path, files)
+
+
+def image_bytes(path: str | Path, pixels: npt.ArrayLike, info: PictureInfo) -> bytes:
+    """The bytes of the file that `write_image` would write for a single picture.
+
+    Raises:
+        ShapeError: pixels and info disagree.
+        ImageError: the extension is not known, or the format cannot hold the picture.
+    """
+    return _encoded(Path(path), _check_pixels(pixels, info, str(path)), info.planes[0], info)
 
 
 def as_picture(value: str | Path | Image.Image | Picture | npt.NDArray[Any]) -> Picture:

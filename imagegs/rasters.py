@@ -132,12 +132,13 @@ def format_of(path: Path) -> FileFormat:
         raise ImageError(f"{path}: expected one of the extensions {' '.join(FORMATS)}, found {found}") from None
 
 
-def read_raster(path: Path, max_pixels: int) -> Raster:
+def read_raster(path: Path | str, max_pixels: int, data: bytes | None = None) -> Raster:
     """Decode a picture file.
 
     Args:
         path: the file.
         max_pixels: largest width times height; checked before memory is taken.
+        data: its contents, where they are at hand; ``path`` is then no more than their name.
 
     Returns:
         The first picture in the file.
@@ -145,11 +146,13 @@ def read_raster(path: Path, max_pixels: int) -> Raster:
     Raises:
         ImageError: the file is missing, unreadable, empty, not a picture, truncated or too large.
     """
-    data = _read_bytes(path)
     source = str(path)
+    data = _read_bytes(Path(path)) if data is None else data
+    if not data:
+        raise ImageError(f"{path}: expected a picture, found an empty file")
     with _one_line(source, "cannot be decoded"):
         if data.startswith(_EXR_START):
-            return _read_exr(path, max_pixels)
+            return _read_exr(data, source, max_pixels)
         if data.startswith(_TIFF_STARTS):
             deep = _read_deep_tiff(data, source, max_pixels)
             if deep is not None:
@@ -267,8 +270,6 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{path}: cannot be read: {reason.lower()}") from error
     except MemoryError as error:
         raise ImageError(f"{path}: cannot be read: it does not fit into the memory") from error
-    if not data:
-        raise ImageError(f"{path}: expected a picture, found an empty file")
     return data
 
 
@@ -402,34 +403,41 @@ def _read_deep_tiff(data: bytes, source: str, max_pixels: int) -> Raster | None:
     return _with_xmp(finish(samples, icc, _kept_exif(text), orientation, source, notes), xmp, source)
 
 
-def _read_exr(path: Path, max_pixels: int) -> Raster:
-    module = _openexr(path)
+def _read_exr(data: bytes, source: str, max_pixels: int) -> Raster:
+    with tempfile.TemporaryDirectory() as folder:  # the library reads no bytes
+        file = Path(folder) / "picture.exr"
+        file.write_bytes(data)
+        return _read_exr_file(file, source, max_pixels)
+
+
+def _read_exr_file(path: Path, source: str, max_pixels: int) -> Raster:
+    module = _openexr(source)
     with module.File(str(path), header_only=True) as file:
         header = file.header()
         parts = len(file.parts)
         low, high = ([int(value) for value in corner] for corner in header["dataWindow"])
         names = [channel.name for channel in header["channels"]]
-    _check_size(str(path), high[0] - low[0] + 1, high[1] - low[1] + 1, max_pixels)
+    _check_size(source, high[0] - low[0] + 1, high[1] - low[1] + 1, max_pixels)
     for wanted in (("R", "G", "B", "A"), ("R", "G", "B"), ("Y", "A"), ("Y",), tuple(names[:1])):
         if set(wanted) <= set(names) and (len(wanted) > 1 or len(names) == 1):
             break
     else:
         raise ImageError(
-            f"{path}: expected the channels R G B, R G B A, Y, Y A or a single one, found {' '.join(names)}"
+            f"{source}: expected the channels R G B, R G B A, Y, Y A or a single one, found {' '.join(names)}"
         )
     with module.File(str(path), separate_channels=True) as file:
         planes = [file.channels()[name].pixels for name in wanted]
     if len({plane.shape for plane in planes}) > 1 or any(plane.dtype.kind != "f" for plane in planes):
-        raise ImageError(f"{path}: expected floating-point channels of one size, found others")
+        raise ImageError(f"{source}: expected floating-point channels of one size, found others")
     notes = []
     if parts > 1:
-        notes.append(f"{path}: only the first of {parts} parts is used")
+        notes.append(f"{source}: only the first of {parts} parts is used")
     if len(names) > len(wanted):
-        notes.append(f"{path}: channels not used: {' '.join(name for name in names if name not in wanted)}")
-    return _upright(np.stack(planes, axis=-1).astype(np.float32), b"", b"", 1, str(path), tuple(notes))
+        notes.append(f"{source}: channels not used: {' '.join(name for name in names if name not in wanted)}")
+    return _upright(np.stack(planes, axis=-1).astype(np.float32), b"", b"", 1, source, tuple(notes))
 
 
-def _openexr(path: Path) -> Any:
+def _openexr(path: Path | str) -> Any:
     try:
         import OpenEXR
     except ImportError as error:

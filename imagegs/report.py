@@ -84,7 +84,7 @@ def render_page(encoded: Encoded, figures: Mapping[str, Any], command: str) -> s
         pictures=[_picture(encoded, *part) for part in zip(info.planes, info.slices, strict=True)],
         ellipses=figure_uri(ellipses),
         count=f"{figures['gaussians']:,}",
-        curve=_data_uri(curve, "image/svg+xml") if curve else "",
+        curve=data_uri(curve, "image/svg+xml") if curve else "",
         figures=rows(figures),
         bits=_bits(figures["attribute_bits_per_gaussian"]),
         settings=[(name.replace("_", " "), _setting(value)) for name, value in figures["settings"].items()],
@@ -99,7 +99,7 @@ def picture_uri(pixels: FloatArray, scale: float = 1.0) -> str:
 
 def figure_uri(figure: Figure) -> str:
     """A figure as a data URI."""
-    return _data_uri(plots.figure_bytes(figure, ".png"), "image/png")
+    return data_uri(plots.figure_bytes(figure, ".png"), "image/png")
 
 
 def _picture(encoded: Encoded, plane: Plane, where: slice) -> dict[str, Any]:
@@ -134,10 +134,11 @@ def _png(values: npt.NDArray[np.uint8], scale: float) -> str:
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return _data_uri(buffer.getvalue(), "image/png")
+    return data_uri(buffer.getvalue(), "image/png")
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes of a media type as a URI that holds them."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

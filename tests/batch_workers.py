@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest import mock
 
 from imagegs.batching import Record
-from imagegs.batching.running import EncodeTask, encode_one
+from imagegs.batching.making import EncodeTask, encode_one
 
 
 def crash_on_some(task: EncodeTask) -> Record:
@@ -23,3 +25,9 @@ def fail_once(task: EncodeTask) -> Record:
         mark.touch()
         raise RuntimeError("not yet")
     return encode_one(task)
+
+
+def fill_the_disk(task: EncodeTask) -> Record:
+    """There is no room for the file."""
+    with mock.patch("imagegs.files.os.fsync", side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))):
+        return encode_one(task)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_workers import crash_on_some, fail_once
+from batch_workers import crash_on_some, fail_once, fill_the_disk
 from PIL import Image
 from typer.testing import CliRunner
 
 from imagegs import decode, encode
-from imagegs.batching import Manifest, Record, find_jobs, run_batch
+from imagegs.batching import Manifest, Record, find_jobs, run_batch, running
 from imagegs.cli import app
 from imagegs.errors import ConfigError, ImageError, ImageGSError
 from imagegs.kernels import native
@@ -99,6 +99,28 @@ def test_files_are_those_of_encode_whatever_the_number_of_processes(folder):
         assert record["psnr"] > 15
 
 
+def test_the_records_are_a_typed_table_too(folder):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "in" / "bad.png").write_bytes(b"no picture")
+    summary = run_batch(find_jobs([folder / "in"], folder / "out"), folder / "out", QUICK, retries=0)
+    table = parquet.read_table(folder / "out" / "manifest.parquet")
+    assert [Record(**row) for row in table.to_pylist()] == list(summary.records)
+    assert [record.output for record in summary.records] == ["a.gsimg", "b.gsimg", "bad.gsimg", "deep/er/a.gsimg"]
+    assert table.schema.field("size").type == arrow.int64()
+    assert table.schema.field("bpp").type == arrow.float64()
+    assert table.schema.field("error").type == arrow.string()
+    assert [field.name for field in table.schema if field.nullable] == ["psnr", "error"]
+    assert table.column("error").null_count == 3
+    assert table.column("psnr").null_count == 1
+
+
+def test_without_pyarrow_there_is_no_table(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    run_batch(find_jobs([folder / "in" / "b.png"], folder / "out"), folder / "out", QUICK)
+    assert {file.name for file in (folder / "out").iterdir()} == {"b.gsimg", "manifest.jsonl"}
+
+
 def test_what_is_done_is_passed_over(folder):
     def again() -> tuple[int, int]:
         summary = run_batch(find_jobs([folder / "in"], target), target, QUICK, workers=2)
@@ -107,6 +129,9 @@ def test_what_is_done_is_passed_over(folder):
     target = folder / "out"
     assert again() == (3, 0)
     assert again() == (0, 3)
+    seen = []
+    run_batch(find_jobs([folder / "in"], target), target, QUICK, on_record=lambda *now: seen.append(now))
+    assert seen == [(3, 3)]
     draw(folder / "in" / "b.png", 9)  # another picture
     (target / "a.gsimg").unlink()  # a file that is gone
     (target / "deep" / "er" / "a.gsimg").write_bytes(b"cut")
@@ -154,6 +179,32 @@ def test_a_picture_that_fails_is_tried_again(folder):
     assert run_batch(jobs, folder / "out", QUICK, retries=1, work=fail_once).done[0].attempts == 2
 
 
+def test_a_full_disk_is_one_line_for_each_picture(folder):
+    jobs = find_jobs([folder / "in"], folder / "out")
+    summary = run_batch(jobs, folder / "out", QUICK, workers=1, retries=0, work=fill_the_disk)
+    lines = [f"{job.output}: cannot be written: no space left on device" for job in jobs]
+    assert sorted(str(record.error) for record in summary.failed) == sorted(lines)
+    assert not [*(folder / "out").rglob("*.tmp"), *(folder / "out").rglob("*.gsimg")]
+    assert len(run_batch(jobs, folder / "out", QUICK).done) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_manifest_without_room_is_one_line(tmp_path):
+    with Manifest(tmp_path, "k") as manifest:
+        manifest._file.close()
+        manifest._file = open("/dev/full", "w")
+        with pytest.raises(ImageError, match=r"manifest.jsonl: cannot be written: no space left on device"):
+            manifest.add(Record("a", "a.gsimg", "k"))
+    assert manifest.path.read_text().count("\n") == 1  # there was room in the end
+
+
+def test_a_target_that_cannot_be_written_is_one_line(folder, monkeypatch):
+    jobs = find_jobs([folder / "in"], folder / "out")
+    monkeypatch.setattr(running.os, "access", lambda *_: False)
+    with pytest.raises(ImageError, match="out: cannot be written: no permission in this folder"):
+        run_batch(jobs, folder / "out", QUICK)
+
+
 def test_a_batch_that_is_killed_goes_on_where_it_was(tmp_path):
     for number in range(12):
         draw(tmp_path / "in" / f"{number:02}.png", number)
@@ -186,6 +237,8 @@ def test_the_command_says_what_failed(folder, monkeypatch):
     assert done.exit_code == 1
     facts = json.loads(done.stdout)
     assert (facts["encoded"], facts["skipped"], len(facts["failed"])) == (3, 0, 1)
+    lines = (folder / "out" / "manifest.jsonl").read_text().splitlines()
+    assert facts["records"] == [json.loads(line) for line in lines]
     assert "imagegs: in/bad.png: expected a picture" in done.stderr
     (folder / "in" / "bad.png").unlink()
     done = CliRunner().invoke(app, ["batch", "in", "out", "-n", "20", "--steps", "5"])
@@ -194,10 +247,39 @@ def test_the_command_says_what_failed(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [("--bpp", "1", "--psnr", "30"), ("--report", "r"), ("--workers", "0"), ("--resume", "x")]
+    "options", [("--bpp", "1", "--psnr", "30"), ("--checkpoint", "x"), ("--workers", "0"), ("--resume", "x")]
 )
 def test_wrong_usage_is_said(folder, options):
     assert CliRunner().invoke(app, ["batch", str(folder / "in"), str(folder / "out"), *options]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("empty", "out"), "imagegs: empty: expected pictures, found none"),
+        (("in/a.jpg", "in/deep/er/a.png", "out"), "imagegs: out/a.gsimg: expected one picture for it, found in/a.jpg"),
+        (("in", "file"), "imagegs: file: cannot be made: file exists"),
+        (
+            ("in", "made"),
+            "imagegs: made/manifest.jsonl: expected records of these settings, found others; take another",
+        ),
+        (("http://127.0.0.1:9/a.png", "out"), "imagegs: http://127.0.0.1:9/a.png: cannot be read: Cannot connect"),
+        (("in", "http://127.0.0.1:9/out"), "imagegs: http://127.0.0.1:9/out/manifest.jsonl: cannot be read: Cannot"),
+        (("in", "nothing://out"), "imagegs: nothing://out/manifest.jsonl: expected a URL that fsspec knows"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(folder, words, line):
+    pytest.importorskip("aiohttp")
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("")
+    (folder / "made").mkdir()
+    (folder / "made" / "manifest.jsonl").write_text('{"source": "a", "output": "b", "settings": "others"}\n')
+    command = [sys.executable, "-m", "imagegs", "batch", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 def test_a_target_that_cannot_be_is_one_line(folder):
@@ -208,9 +290,10 @@ def test_a_target_that_cannot_be_is_one_line(folder):
     with pytest.raises(ConfigError, match="workers from 1"):
         run_batch([], folder / "out", QUICK, workers=0)
     (folder / "out").mkdir()
-    (folder / "out" / "manifest.jsonl").write_text('{"source": 1}\n{}\n')
-    with pytest.raises(ConfigError, match="line 1: expected a record") as caught:
-        Manifest(folder / "out", "")
+    for line in ('{"source": 1}', '{"source": "a", "output": "b", "settings": "", "size": "large"}', "[]"):
+        (folder / "out" / "manifest.jsonl").write_text(f"{line}\n{{}}\n")
+        with pytest.raises(ConfigError, match="line 1: expected a record") as caught:
+            Manifest(folder / "out", "")
     assert isinstance(caught.value, ImageGSError)
     assert Record("a", "b", "c").error is None
 

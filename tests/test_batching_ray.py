@@ -113,7 +113,7 @@ def test_a_task_has_its_threads_and_no_more(joined, tmp_path, monkeypatch):
         assert (engine.workers, engine.room) == (1, 1)
     with open_engine("ray", most=1) as engine:
         assert engine.workers == 1
-    with pytest.raises(ConfigError, match="threads: expected at most 1, the CPUs of .* found 2"):
+    with pytest.raises(ConfigError, match=r"threads: expected at most 1, the CPUs of .* found 2"):
         open_engine("ray", threads=2)
 
 

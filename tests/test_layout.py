@@ -42,6 +42,7 @@ ORDER = (
     ("plots",),
     ("pages",),
     ("report",),
+    ("gallery",),
     ("cli",),
     ("__main__",),
 )
@@ -172,7 +173,15 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("encode", "--help"), ("decode", "--help"), ("info", "--help"), ("convert", "--help")]
+    "arguments",
+    [
+        ("--help",),
+        ("encode", "--help"),
+        ("decode", "--help"),
+        ("info", "--help"),
+        ("convert", "--help"),
+        ("batch", "--app", "restore", "--help"),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     assert not loaded_by(*arguments) & {"numpy", "PIL", "torch", "scipy", "matplotlib", "jinja2"}

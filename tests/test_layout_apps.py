@@ -14,6 +14,7 @@ MODULES = sorted((ROOT / "apps").rglob("*.py"))
 PUBLIC = {
     "imagegs",
     "imagegs.arranging",
+    "imagegs.batching",
     "imagegs.cli",
     "imagegs.errors",
     "imagegs.figures",

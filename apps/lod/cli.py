@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,12 +39,7 @@ def _levels(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
-@app.command("export", cls=GroupedCommand)
-@arguments.also(encode.options)
-def export_picture(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, folder of them, or .gsimg file.")],
-    output: encode.Output,
+def level_options(
     levels: Annotated[
         str,
         typer.Option(metavar="N", help="How many, geometric in bytes from 5 % on; auto is 4.", rich_help_panel=LEVELS),
@@ -62,6 +58,18 @@ def export_picture(
         Path | None,
         typer.Option(metavar="MAP.png", help="Picture of the same size: brighter comes first.", rich_help_panel=LEVELS),
     ] = None,
+) -> dict[str, Any]:
+    """What levels there are to be."""
+    return dict(locals())
+
+
+@app.command("export", cls=GroupedCommand)
+@arguments.also(encode.options, without=("levels",))
+@arguments.also(level_options)
+def export_picture(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture, folder of them, or .gsimg file.")],
+    output: encode.Output,
     no_refit: Annotated[
         bool,
         typer.Option("--no-refit", help="Only sort the Gaussians of a .gsimg file anew.", rich_help_panel=LEVELS),
@@ -69,22 +77,18 @@ def export_picture(
     **given: Any,
 ) -> None:
     """Write a .gsimg file in levels that were fitted together, so that every beginning is a good picture."""
+    how, first = _how(given), given["first"]
     given = {**given, "levels": 1}
-    count, cuts = _levels(levels), _numbers(level_bytes, "'--level-bytes'")
-    counts = _numbers(level_gaussians, "'--level-gaussians'")
-    if cuts and counts:
-        raise typer.BadParameter("expected one of both", param_hint="'--level-bytes', '--level-gaussians'")
     encode.check(output, given)
     if no_refit:
-        _sort_anew(source, output, count, given)
+        _sort_anew(source, output, how["levels"], given)
         return
     from .exporting import export
 
     picture = arguments.read_any(source)
     if source.suffix.lower() in arguments.GSIMG and not any(given[name] is not None for name in encode.TARGETS):
         given["size"] = source.stat().st_size
-    how = {"levels": count, "level_bytes": cuts, "level_gaussians": counts, "first": arguments.read_map(first)}
-    encoded = encode.perform(context, picture, output, given, encoder=export, **how)
+    encoded = encode.perform(context, picture, output, given, encoder=export, first=arguments.read_map(first), **how)
     quiet, as_json = given["quiet"], given["json"]
     results.deliver(encoded, output, encode.command_of(context), given["report"], quiet=quiet, as_json=as_json)
     encode.drop_checkpoint(output, given)
@@ -92,6 +96,29 @@ def export_picture(
         from imagegs.arranging import prefixes
 
         _print_levels(prefixes(encoded.data))
+
+
+def _how(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``export`` is told of the levels."""
+    count, cuts = _levels(given["levels"]), _numbers(given["level_bytes"], "'--level-bytes'")
+    counts = _numbers(given["level_gaussians"], "'--level-gaussians'")
+    if cuts and counts:
+        raise typer.BadParameter("expected one of both", param_hint="'--level-bytes', '--level-gaussians'")
+    return {"levels": count, "level_bytes": cuts, "level_gaussians": counts}
+
+
+@arguments.also(encode.options, without=("levels",))
+@arguments.also(level_options)
+def batch_options(**given: Any) -> None:
+    """What ``imagegs batch --app lod`` can be told."""
+
+
+def batch_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options for ``batch.make``, and the endings of the files."""
+    encode.check_choices(given)
+    how = _how(given)
+    options = encode.keywords({**given, "levels": 1}) | {"threads": None} | how
+    return {"export": options, "first": given["first"], "threads": given["threads"]}, arguments.GSIMG
 
 
 def _sort_anew(source: Path, output: Path, levels: int | Literal["auto"], given: dict[str, Any]) -> None:

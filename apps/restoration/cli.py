@@ -14,14 +14,18 @@ from imagegs.cli.help import GroupedCommand, make_group
 if TYPE_CHECKING:
     from imagegs import Picture
 
-    from .noise import Noise
-    from .operators import Operator
+    from .operators import Blur, Operator
     from .recognizing import Damage
 
 Method = Literal["bicubic", "area", "lanczos"]
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 SCORES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS"}
-FILE, FIT, BLUR = "File", "Fit", "Blur, one of these"
+Task = Literal["auto", "denoise", "inpaint", "upscale", "deblur", "dejpeg"]
+Ending = Literal["png", "jpg", "webp", "avif", "tif", "exr"]
+FILE, FIT, BLUR, TASK = "File", "Fit", "Blur, one of these", "Task"
+BLURS = ("bell", "disk", "motion", "kernel")
+ALONE = ("output", "compressed", "reference", "lpips_net", "lpips_weights", "report")
+"""Options of a single picture."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".exr")
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Degraded picture.")]
 
@@ -123,8 +127,7 @@ def _restore(
     _check(given)
     from imagegs import read_image, write_image
 
-    from .jpeg import JpegIntervals
-    from .restoring import restore
+    from .tasks import perform
 
     picture = read_image(source)
     clean = None if given["reference"] is None else read_image(given["reference"])
@@ -137,15 +140,7 @@ def _restore(
             console.print_notes([f"found {damage.text}"])
     _check_shapes(given, picture, operator, clean, importance)
     with console.counting("fits", quiet=given["quiet"]) as on_fit:
-        found = restore(
-            picture,
-            operator,
-            known=known,
-            noise=_noise(given, no_noise=isinstance(operator, JpegIntervals)),
-            importance=importance,
-            on_fit=on_fit,
-            **{name: given[name] for name in ("impulses", "guided", "gaussians", "fits", "steps", "seed")},
-        )
+        found = perform(picture, operator, known, given, importance, on_fit)
     write_image(given["output"], found.picture.pixels, found.picture.info)
     facts |= {
         "gaussians": found.gaussians,
@@ -182,24 +177,29 @@ def _check(given: Mapping[str, Any]) -> None:
         arguments.check_output_folder(given["report"])
     if given["compressed"] is not None:
         arguments.check_output(given["compressed"], arguments.GSIMG)
+    _check_alone(given)
+
+
+def _check_alone(given: Mapping[str, Any]) -> None:
     for needed, options in (
         ("compressed", {"bpp": "--bpp", "size": "--bytes"}),
         ("reference", {"lpips_net": "--lpips-net", "lpips_weights": "--lpips-weights"}),
         ("sigma", {"spread": "--spread", "gain": "--gain"}),
     ):
-        alone = [option for name, option in options.items() if given[name]]
+        alone = [option for name, option in options.items() if given.get(name)]
         if alone and given[needed] is None:
             raise typer.BadParameter(f"expected --{needed} with it", param_hint=" and ".join(map(repr, alone)))
 
 
 def _compress(given: Mapping[str, Any], restored: Picture, importance: Any, clean: Picture | None) -> dict[str, Any]:
     """Write the file, and say what it came to."""
-    from imagegs import decode, encode
+    from imagegs import decode
     from imagegs.files import atomic_write
     from imagegs.metrics import psnr
 
-    target = {name: given[name] for name in ("bpp", "size") if given[name] is not None}
-    encoded = encode(restored, importance=importance, **target)
+    from .tasks import compress
+
+    encoded = compress(restored, given, importance)
     atomic_write(given["compressed"], encoded.data)
     facts = {"compressed": str(given["compressed"]), "bytes": len(encoded.data), "bpp": encoded.bpp}
     if clean is not None:
@@ -213,17 +213,6 @@ def _recognized(source: Path, picture: Picture) -> Damage:
     from .recognizing import recognize_damage
 
     return recognize_damage(picture, read_bytes(source))
-
-
-def _noise(given: Mapping[str, Any], no_noise: bool) -> Noise | float | None:
-    """As it is told; None where it is to be estimated."""
-    sigma, spread, gain = given["sigma"], given["spread"], given["gain"]
-    if sigma is None:
-        return 0.0 if no_noise else None
-    from .noise import Noise
-
-    noise = Noise.poisson_gaussian(gain / 255, sigma / 255) if gain else Noise(sigma / 255)
-    return Noise(noise.sigma, spread, noise.curve)
 
 
 def _check_shapes(
@@ -334,11 +323,7 @@ def upscale(
     _restore(context, source, given, Downsample(factor, method))
 
 
-@app.command("deblur", cls=GroupedCommand)
-@arguments.also(options)
-def deblur(
-    context: typer.Context,
-    source: Source,
+def blurs(
     bell: Annotated[
         float | None, typer.Option("--gaussian", help="Standard deviation of a bell, pixels.", rich_help_panel=BLUR)
     ] = None,
@@ -349,27 +334,35 @@ def deblur(
     kernel: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="Picture of the kernel.", rich_help_panel=BLUR)
     ] = None,
+) -> None:
+    """The blurs that can be taken away."""
+
+
+@app.command("deblur", cls=GroupedCommand)
+@arguments.also(options)
+@arguments.also(blurs)
+def deblur(
+    context: typer.Context,
+    source: Source,
     **given: Any,
 ) -> None:
     """Take a known blur away."""
-    named = {"--gaussian": bell, "--disk": disk, "--motion": motion, "--kernel": kernel}
+    _restore(context, source, given, _blur(given))
+
+
+def _blur(given: Mapping[str, Any]) -> Blur:
+    named = {f"--{'gaussian' if name == 'bell' else name}": given[name] for name in BLURS}
     asked = [name for name, value in named.items() if value is not None]
     if len(asked) != 1:
         raise typer.BadParameter(f"expected one of {', '.join(named)}, found {' and '.join(asked) or 'none'}")
-    from imagegs import read_image
+    from .tasks import blur_of
 
-    from .operators import Blur
+    return blur_of(_blur_values(given))
 
-    if bell is not None:
-        blur = Blur.gaussian(bell)
-    elif disk is not None:
-        blur = Blur.disk(disk)
-    elif motion is not None:
-        blur = Blur.motion(*_two_numbers(motion))
-    else:
-        assert kernel is not None
-        blur = Blur(read_image(kernel).pixels[:3].mean(axis=0))
-    _restore(context, source, given, blur)
+
+def _blur_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    motion = given["motion"]
+    return {name: given[name] for name in BLURS} | {"motion": None if motion is None else _two_numbers(motion)}
 
 
 def _two_numbers(text: str) -> tuple[float, float]:
@@ -396,3 +389,51 @@ def dejpeg(context: typer.Context, source: Source, **given: Any) -> None:
         steps = f"{255 * operator.coarseness:.0f} of 255"
         console.print_notes([f"{source} has steps of {steps}: there is little to gain, or nothing"])
     _restore(context, source, given, operator)
+
+
+@arguments.also(options, without=ALONE)
+@arguments.also(blurs)
+def batch_options(
+    task: Annotated[Task, typer.Option(help="What is to be restored, see imagegs restore.", rich_help_panel=TASK)],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Of auto and inpaint: picture of the same size as all, white where pixels are missing.",
+            rich_help_panel=TASK,
+        ),
+    ] = None,
+    factor: Annotated[
+        float | None,
+        typer.Option(min=1, max=16, help="Of upscale: how many times larger, by default 2.", rich_help_panel=TASK),
+    ] = None,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="Of upscale: how they were made smaller, by default bicubic.", rich_help_panel=TASK),
+    ] = None,
+    ending: Annotated[Ending, typer.Option(help="Format of the restored pictures.", rich_help_panel=FILE)] = "png",
+    compressed: Annotated[
+        bool,
+        typer.Option("--compressed", help="Write the restored pictures as .gsimg files, too.", rich_help_panel=FILE),
+    ] = False,
+    **given: Any,
+) -> None:
+    """What ``imagegs batch --app restore`` can be told."""
+
+
+def batch_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options for ``batch.make``, and the endings of the files."""
+    task = given["task"]
+    for tasks, names in ((("auto", "inpaint"), ("mask",)), (("upscale",), ("factor", "method")), (("deblur",), BLURS)):
+        found = [f"--{'gaussian' if name == 'bell' else name}" for name in names if given[name] is not None]
+        if found and task not in tasks:
+            raise typer.BadParameter(f"expected --task {' or '.join(tasks)} with it, found {task}", param_hint=found[0])
+    if task == "inpaint" and given["mask"] is None:
+        raise typer.BadParameter("expected --mask with it", param_hint="--task inpaint")
+    _check_alone({**given, "compressed": given["compressed"] or None, "reference": None})
+    if task == "deblur":
+        _blur(given)
+    settings = {name: value for name, value in given.items() if name not in ("json", "quiet")}
+    ending = f".{given['ending']}"
+    endings = (*arguments.GSIMG, ending) if given["compressed"] else (ending,)
+    return settings | _blur_values(given), endings

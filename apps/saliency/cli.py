@@ -112,13 +112,7 @@ def write_map(
         console.print_table(rows)
 
 
-@app.command("encode", cls=GroupedCommand)
-@arguments.also(encode.options)
-@arguments.also(sources)
-def encode_picture(
-    context: typer.Context,
-    source: encode.Source,
-    output: encode.Output,
+def effects(
     strength: Annotated[
         float, typer.Option(min=0, max=1, help="0 is plain encode, 1 most.", rich_help_panel=IMPORTANCE)
     ] = 0.5,
@@ -136,11 +130,24 @@ def encode_picture(
             rich_help_panel=IMPORTANCE,
         ),
     ] = None,
+) -> dict[str, Any]:
+    """What importance does."""
+    return dict(locals())
+
+
+@app.command("encode", cls=GroupedCommand)
+@arguments.also(encode.options)
+@arguments.also(sources)
+@arguments.also(effects)
+def encode_picture(
+    context: typer.Context,
+    source: encode.Source,
+    output: encode.Output,
     **given: Any,
 ) -> None:
     """Write a .gsimg file whose Gaussians and bits lie where the picture matters. The map is not in the file."""
     encode.check(output, given)
-    left_out = arguments.check_each("--without", without, EFFECTS)
+    left_out, strength, floor = _left_out(given), given["strength"], given["floor"]
     from imagegs import read_image
 
     from .guide import guidance_of
@@ -174,6 +181,31 @@ def encode_picture(
     quiet, as_json = given["quiet"], given["json"]
     results.present(encoded, output, command, figures | facts, page, quiet=quiet, as_json=as_json, more=rows)
     encode.drop_checkpoint(output, given)
+
+
+def _left_out(given: Mapping[str, Any]) -> tuple[str, ...]:
+    return arguments.check_each("--without", given["without"], EFFECTS)
+
+
+@arguments.also(encode.options)
+@arguments.also(sources)
+@arguments.also(effects)
+def batch_options(**given: Any) -> None:
+    """What ``imagegs batch --app saliency`` can be told."""
+
+
+def batch_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options for ``batch.make``, and the endings of the files."""
+    encode.check_choices(given)
+    left_out = _left_out(given)
+    settings = {
+        "encode": encode.keywords(given) | {"threads": None},
+        "sources": _sources_of(given).settings,
+        "strength": given["strength"],
+        "floor": given["floor"],
+        "without": left_out,
+    }
+    return settings | {"threads": given["threads"]}, arguments.GSIMG
 
 
 def _plain_of(encoded: Encoded, given: Mapping[str, Any]) -> Encoded:

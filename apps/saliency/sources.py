@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -65,6 +65,11 @@ class Sources:
         given = [("prompt", self.prompt is not None), ("mask", self.mask is not None), ("boxes", bool(self.boxes))]
         names = (*others, *(name for name, there in given if there))
         object.__setattr__(self, "names", names or ("builtin",))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
 
 def make_predictor(name: str, sources: Sources | None = None) -> Predictor:

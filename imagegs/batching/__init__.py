@@ -8,8 +8,24 @@ sources ─ jobs ─ those that the manifest has done ─ an engine, one picture
 from __future__ import annotations
 
 from .jobs import BatchJob, find_jobs
+from .making import Made, app_one, encode_one
 from .opening import open_engine
 from .records import Manifest, Record
-from .running import Summary, run_batch
+from .running import Summary, place_in, run_batch
+from .thumbnails import Thumbnails, draw_thumbnails
 
-__all__ = ["BatchJob", "Manifest", "Record", "Summary", "find_jobs", "open_engine", "run_batch"]
+__all__ = [
+    "BatchJob",
+    "Made",
+    "Manifest",
+    "Record",
+    "Summary",
+    "Thumbnails",
+    "app_one",
+    "draw_thumbnails",
+    "encode_one",
+    "find_jobs",
+    "open_engine",
+    "place_in",
+    "run_batch",
+]

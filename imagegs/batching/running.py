@@ -6,17 +6,23 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, ImageError
-from ..files import atomic_write, read_bytes
+from . import places
 from .engines import Outcome
 from .jobs import BatchJob
+from .making import EncodeTask, encode_one
 from .opening import check_engine, open_engine
-from .records import NAME, Manifest, Record
+from .places import Place, digest_of, place_of
+from .records import NAME, TABLE, Manifest, Record, in_order
+
+READERS = 8
+"""Pictures that are looked at at once, to see whether they are those that were done."""
 
 
 @dataclass(frozen=True)
@@ -28,70 +34,25 @@ class Summary:
         skipped: how many were there already, of the same picture and settings.
         failed: records of those that could not be encoded.
         seconds: that it took.
+        records: of every output in the manifest, by name.
     """
 
     done: tuple[Record, ...]
     skipped: int
     failed: tuple[Record, ...]
     seconds: float
+    records: tuple[Record, ...] = ()
 
 
 def settings_key(settings: Mapping[str, Any]) -> str:
     """A name of settings, equal where the files would be equal: threads do not count."""
     kept = {name: value for name, value in settings.items() if name != "threads" and value is not None}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=_named).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class EncodeTask:
-    """A picture to encode.
-
-    Attributes:
-        job: the picture.
-        place: of the output, as its record calls it.
-        settings: arguments of ``imagegs.encode``.
-        key: name of the settings.
-    """
-
-    job: BatchJob
-    place: str
-    settings: Mapping[str, Any]
-    key: str
-
-    @property
-    def name(self) -> str:
-        """The picture's file."""
-        return str(self.job.source)
-
-    @property
-    def record(self) -> Record:
-        """What is known before it is done."""
-        return Record(self.name, self.place, self.key)
-
-
-def encode_one(task: EncodeTask) -> Record:
-    """Encode one picture and write its file.
-
-    Raises:
-        ImageGSError: it cannot be.
-    """
-    from ..encoding import encode
-    from ..image import read_image
-
-    digest = hashlib.sha256(read_bytes(task.job.source)).hexdigest()
-    encoded = encode(read_image(task.job.source), **task.settings)
-    task.job.output.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(task.job.output, encoded.data)
-    picture = encoded.picture
-    return replace(
-        task.record,
-        digest=digest,
-        width=picture.width,
-        height=picture.height,
-        size=len(encoded.data),
-        bpp=encoded.bpp,
-        psnr=encoded.psnr,
-    )
+def _named(value: Any) -> str:
+    """A setting that is no text; a file is what is in it."""
+    return f"file {digest_of(value)}" if isinstance(value, Path) and value.is_file() else repr(value)
 
 
 Work = Callable[[EncodeTask], Record]
@@ -100,7 +61,7 @@ Work = Callable[[EncodeTask], Record]
 
 def run_batch(
     jobs: Sequence[BatchJob],
-    target: Path,
+    target: str | Place,
     settings: Mapping[str, Any],
     *,
     engine: str = "local",
@@ -115,15 +76,15 @@ def run_batch(
 
     Args:
         jobs: see `find_jobs`.
-        target: folder of the outputs and of the manifest; made if it is not there.
-        settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process.
+        target: folder of the outputs and of the manifest, or its URL; made if it is not there.
+        settings: arguments of ``imagegs.encode``, ``threads`` among them: of each process; or of an app, see ``work``.
         engine: where it is done, see `open_engine`: "local" or "ray".
         address: of the Ray cluster; its nodes reach pictures and outputs by the same paths as this machine.
         workers: pictures at once; by default what the engine's cores allow, but no more than pictures.
         retries: how often a picture that failed is tried again.
         overwrite: forget what was made with other settings.
         work: what makes the file and the record of a picture, in another process: a function that can be imported.
-        on_record: called with how many pictures are through, and of how many.
+        on_record: called with how many pictures are through, and of how many; first for those that are passed over.
 
     Raises:
         ConfigError: numbers out of range, an engine that is not known, or a manifest of other settings.
@@ -134,18 +95,16 @@ def run_batch(
         raise ConfigError(f"batch: expected workers from 1 and retries from 0, found {workers} and {retries}")
     check_engine(engine, address)
     began = time.perf_counter()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be made: {(error.strerror or str(error)).lower()}") from error
-    if not os.access(target, os.W_OK | os.X_OK):
-        raise ImageError(f"{target}: cannot be written: no permission in this folder")
+    folder = place_of(target)
+    if isinstance(folder, Path):
+        _make_folder(folder)
     key = settings_key(settings)
     if overwrite:
-        (target / NAME).unlink(missing_ok=True)
+        for name in (NAME, TABLE):
+            places.remove(folder / name)
     done: list[Record] = []
     failed: list[Record] = []
-    with Manifest(target, key) as manifest:
+    with Manifest(folder, key) as manifest:
         skipped = 0
 
         def through() -> None:
@@ -153,32 +112,45 @@ def run_batch(
                 on_record(skipped + len(done) + len(failed), len(jobs))
 
         todo = []
-        for job in jobs:
-            if manifest.has(_place(job, target), digest_of(job.source), target):
+        for job, is_done in zip(jobs, _done(jobs, folder, manifest), strict=True):
+            if is_done:
                 skipped += 1
-                through()
             else:
                 todo.append(job)
+        if skipped:
+            through()  # once, since a rate counts from the first call on
         if todo:
             threads = settings.get("threads")
             with open_engine(engine, workers=workers, threads=threads, most=len(todo), address=address) as opened:
                 options = {**settings, "threads": opened.threads}
-                tasks = (EncodeTask(job, _place(job, target), options, key) for job in todo)
+                tasks = (EncodeTask(job, place_in(job, folder), options, key) for job in todo)
                 for outcome in opened.run(work, tasks, retries=retries):
                     record = _record(outcome)
                     manifest.add(record)
                     (done if record.error is None else failed).append(record)
                     through()
-    return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began)
+    everything = tuple(in_order(manifest.records.values()))
+    return Summary(tuple(done), skipped, tuple(failed), time.perf_counter() - began, everything)
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; empty where it cannot be read, which the encoding will say."""
+def _make_folder(folder: Path) -> None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be made: {(error.strerror or str(error)).lower()}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"{folder}: cannot be written: no permission in this folder")
+
+
+def _done(jobs: Sequence[BatchJob], folder: Place, manifest: Manifest) -> Iterator[bool]:
+    """Whether each output was made of the picture that is there now, and is there itself."""
+
+    def is_same(job: BatchJob) -> bool:
+        record = manifest.done(place_in(job, folder))
+        return record is not None and record.digest == digest_of(job.source)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(is_same, jobs)
 
 
 def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
@@ -187,6 +159,6 @@ def _record(outcome: Outcome[EncodeTask, Record]) -> Record:
     return replace(found, attempts=outcome.attempts, seconds=outcome.seconds)
 
 
-def _place(job: BatchJob, target: Path) -> str:
-    """Where an output lies below the target, with slashes."""
-    return job.output.relative_to(target).as_posix()
+def place_in(job: BatchJob, folder: Place) -> str:
+    """Where an output lies below the target, with slashes, as its record has it."""
+    return PurePosixPath(job.output.relative_to(folder)).as_posix()  # type: ignore[arg-type]

@@ -23,7 +23,8 @@ APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
 
 app = make_group("imagegs", "Images as 2D Gaussians: fit, compress, decode and look at them.")
 for command in (encode, batch, giant, decode, info, convert, compare, plot, demo):
-    app.command(command.__name__.rpartition(".")[2], cls=GroupedCommand)(command.run)
+    kind = batch.BatchCommand if command is batch else GroupedCommand
+    app.command(command.__name__.rpartition(".")[2], cls=kind)(command.run)
 app.add_typer(weights.app, name="weights")
 
 
@@ -45,7 +46,7 @@ def _root(
 
 
 def _add_apps(root: typer.Typer) -> None:
-    """Give the root one sub-command for each installed app."""
+    """Give the root one sub-command for each installed app, and ``batch`` its options."""
     for name, folder in APPS.items():
         module = f"imagegs.apps.{folder}.cli"
         try:
@@ -53,7 +54,9 @@ def _add_apps(root: typer.Typer) -> None:
         except ModuleNotFoundError:
             found = False
         if found:
-            root.add_typer(importlib.import_module(module).app, name=name)
+            loaded = importlib.import_module(module)
+            root.add_typer(loaded.app, name=name)
+            batch.offer_app(name, folder, loaded)
 
 
 _add_apps(app)

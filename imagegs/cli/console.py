@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..fitting.loop import Progress
 
 
+RATE_OVER = 600.0
+"""Seconds of the past by which rate and time left are estimated; large pictures take minutes each."""
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
     from ..figures import json_text
@@ -46,7 +50,7 @@ def print_warnings(warnings: Sequence[str]) -> None:
 
 @contextmanager
 def counting(name: str, total: int | None = None, *, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on the error stream over ``total`` things; nothing where that is no terminal.
+    """A progress bar with rate and time left, on the error stream, over things; nothing where that is no terminal.
 
     Yields:
         To be called after each of them; or with how many are done, and of how many.
@@ -54,14 +58,30 @@ def counting(name: str, total: int | None = None, *, quiet: bool) -> Iterator[Ca
     from rich import progress
     from rich.console import Console
 
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
-    with progress.Progress(console=console, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(name, total=total)
+    hidden = quiet or not console.is_terminal
+    with progress.Progress(*columns, console=console, speed_estimate_period=RATE_OVER, disable=hidden) as bar:
+        task = bar.add_task(name, total=total, rate="")
 
         def count(done: int | None = None, total: int | None = None) -> None:
             bar.update(task, completed=done, total=total) if done is not None else bar.advance(task)
+            bar.update(task, rate=_rate(bar.tasks[0].speed))
 
         yield count
+
+
+def _rate(speed: float | None) -> str:
+    """Things a second, or a minute where that is less than one."""
+    if not speed:
+        return ""
+    return f"{speed:.1f} a second" if speed >= 1 else f"{60 * speed:.1f} a minute"
 
 
 @contextmanager

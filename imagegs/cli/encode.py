@@ -149,10 +149,19 @@ def check(output: Path, given: Mapping[str, Any]) -> None:
         typer.BadParameter: more than one target, or more than one pace.
         ImageError: the file or the report cannot be written.
     """
+    check_choices(given)
+    results.check(output, given["report"])
+
+
+def check_choices(given: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        typer.BadParameter: more than one target, or more than one pace.
+    """
     names = {"size": "bytes"}
     arguments.check_one("target", [names.get(name, name) for name in TARGETS if given[name] is not None])
     arguments.check_one("pace", [name for name in PACES if given[name] is not None])
-    results.check(output, given["report"])
 
 
 def perform(

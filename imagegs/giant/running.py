@@ -157,12 +157,17 @@ def encode_giant(
         "seed": seed,
         **overrides,
     }
-    _prepare_folder(folder, _key(source, {**settings, "effort": (pace.steps, pace.refit)}), fresh=fresh)
-    windows = open_windows(source, folder)
-    shape = windows.height, windows.width
-    goal = make_goal(shape, bpp=bpp, bytes=size, quality=quality, gaussians=gaussians)
-    config = fit_config(shape, Goal("gaussians", 1), seed, overrides)
-    tiles = Tiles(*shape, tile, block_shift, 0)
+    new = _prepare_folder(folder, _key(source, {**settings, "effort": (pace.steps, pace.refit)}), fresh=fresh)
+    try:
+        windows = open_windows(source, folder)
+        shape = windows.height, windows.width
+        goal = make_goal(shape, bpp=bpp, bytes=size, quality=quality, gaussians=gaussians)
+        config = fit_config(shape, Goal("gaussians", 1), seed, overrides)
+        tiles = Tiles(*shape, tile, block_shift, 0)
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     with nullcontext(engine) if engine is not None else LocalEngine(most=len(tiles)) as running:
         plan = Plan(windows, tiles, str(folder), pace, config, levels, running.threads)
         run = _Run(plan, running, retries, on_stage)
@@ -332,8 +337,8 @@ def _key(source: str, settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _prepare_folder(folder: Path, key: str, *, fresh: bool) -> None:
-    """A folder for parts of these settings.
+def _prepare_folder(folder: Path, key: str, *, fresh: bool) -> bool:
+    """A folder for parts of these settings; whether it has none yet.
 
     Raises:
         ConfigError: it has parts of others, or something else.
@@ -351,11 +356,13 @@ def _prepare_folder(folder: Path, key: str, *, fresh: bool) -> None:
                     f"{folder}: expected parts of this picture and these settings, found others; --fresh forgets them"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ConfigError(
             f"{mark}: expected what an earlier run wrote, found something else; --fresh forgets it"
         ) from error
     except OSError as error:
         raise ImageError(f"{folder}: cannot be made: {(error.strerror or str(error)).lower()}") from error
-    if not mark.exists():
+    new = not mark.exists()
+    if new:
         atomic_write(mark, json.dumps({"key": key}).encode())
+    return new

@@ -81,7 +81,8 @@ def open_windows(path: str, scratch: Path) -> Windows:
         height, width = _zarr_shape(array, path)[:2]
         return _described(path, "zarr", path, height, width, from_samples(corner, path))
     image = _vips(path, lazily=True)
-    tiled, upright = image.get_typeof("tile-width") != 0, image.get("orientation") <= 1
+    tiled = image.get_typeof("tile-width") != 0
+    upright = not image.get_typeof("orientation") or image.get("orientation") <= 1
     plain = image.interpretation in _PLAIN_KINDS and image.format in _DEPTHS
     icc, exif, xmp = (
         bytes(image.get(field)) if image.get_typeof(field) else b""
