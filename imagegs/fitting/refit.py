@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +37,14 @@ def refit(
     steps: int,
     seed: int = 0,
     bounds: Bounds | None = None,
+    ends: Sequence[int] = (),
 ) -> Gaussians:
     """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come.
 
-    Where ``config`` has levels, for every prefix of them.
+    For every prefix that ends with ``ends``, or with the levels of ``config``, where there are such.
     """
     moving = _Moving(lattice, target, background, config, RATE, shapes=False)
-    return moving.moved(model, steps, seed, bounds)
+    return moving.moved(model, steps, seed, bounds, ends)
 
 
 def join(
@@ -54,10 +56,11 @@ def join(
     steps: int,
     seed: int = 0,
     bounds: Bounds | None = None,
+    ends: Sequence[int] = (),
 ) -> Gaussians:
-    """Moves Gaussians that were fitted in parts, all of each, so that they fit each other."""
+    """Moves Gaussians that were fitted in parts, all of each, so that they fit each other; see `refit`."""
     moving = _Moving(lattice, target, background, config, JOIN_RATE, shapes=True)
-    return moving.moved(model, steps, seed, bounds)
+    return moving.moved(model, steps, seed, bounds, ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +74,11 @@ class _Moving:
     rate: float
     shapes: bool
 
-    def moved(self, model: Gaussians, steps: int, seed: int, bounds: Bounds | None) -> Gaussians:
+    def moved(self, model: Gaussians, steps: int, seed: int, bounds: Bounds | None, ends: Sequence[int]) -> Gaussians:
         """The Gaussians after so many steps."""
         config, rates = self.config, self.config.rates
-        ends = level_ends(config.level_shares, len(model)) if config.level_shares else []
+        if config.level_shares and not ends:
+            ends = level_ends(config.level_shares, len(model))
         rasterizer, rng = native.Rasterizer(), np.random.default_rng(seed)
         model = model.copy()
         n, channels = model.colors.shape
@@ -97,9 +101,9 @@ class _Moving:
             model.colors -= np.float32(rates.color * rate) * change
         return model
 
-    def _gradients(self, rasterizer: native.Rasterizer, noisy: Gaussians, ends: list[int]) -> native.Gradients:
+    def _gradients(self, rasterizer: native.Rasterizer, noisy: Gaussians, ends: Sequence[int]) -> native.Gradients:
         config = self.config
-        if ends:
+        if len(ends) > 1:
             return evaluate_prefixes(rasterizer, noisy, ends, self.background, self.target, config).gradients
         prepare(rasterizer, noisy, self.target.size, config.blend, config.top_k)
         return evaluate(rasterizer, self.background, self.target, config.loss, show=False).gradients

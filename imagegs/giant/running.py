@@ -28,6 +28,7 @@ from ..budget import (
     Window,
     find_factor,
 )
+from ..codec.lattice_file import LEVEL_RATIO
 from ..encoding import MAX_LEVELS, chosen_effort, fit_config
 from ..errors import ConfigError, ImageError
 from ..files import atomic_write, check_target, read_bytes
@@ -162,7 +163,8 @@ def encode_giant(
         windows = open_windows(source, folder)
         shape = windows.height, windows.width
         goal = make_goal(shape, bpp=bpp, bytes=size, quality=quality, gaussians=gaussians)
-        config = fit_config(shape, Goal("gaussians", 1), seed, overrides)
+        fractions = tuple(LEVEL_RATIO ** (k + 1.0 - levels) for k in range(levels - 1))
+        config = fit_config(shape, Goal("gaussians", 1), seed, {"level_shares": fractions, **overrides})
         tiles = Tiles(*shape, tile, block_shift, 0)
     except BaseException:
         if new:

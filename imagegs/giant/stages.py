@@ -29,16 +29,17 @@ import numpy as np
 from ..codec.blocks import Blocks, Box, reach
 from ..codec.entropy import BlockEncoder
 from ..codec.lattice import (
+    DoubleArray,
     IntArray,
     Lattice,
     LatticeSymbols,
-    color_values,
     dequantize_lattice,
     in_steps,
     quantize_shape,
     shape_values,
 )
-from ..codec.lattice_file import Rows, arrange, place_groups, usual_ends
+from ..codec.lattice_file import Group, Rows, place_groups
+from ..codec.storage import split_blocks
 from ..compression import BIT_WORTH, SOLVE_ITERATIONS, Effort, Job
 from ..compression import fit as fit_window
 from ..decoding import cut
@@ -47,9 +48,10 @@ from ..errors import ImageError
 from ..files import atomic_write
 from ..fitting.config import FitConfig
 from ..fitting.initialization import Gaussians
-from ..fitting.losses import solve_colors
+from ..fitting.levels import level_ends, prefix_weights
+from ..fitting.losses import evaluate, prepare, solve_colors
 from ..fitting.refit import Bounds, join, refit
-from ..fitting.targets import make_target
+from ..fitting.targets import Target, make_target
 from ..gaussians import FloatArray, Gaussians2D
 from ..image import Picture
 from ..kernels import native
@@ -168,55 +170,59 @@ def fit(task: TileTask) -> None:
     job = Job(Picture(task.pixels(window), plan.windows.info), plan.effort, plan.config)
     with native.threads(plan.threads):
         found = fit_window(job, min(task.count, window[2] * window[3]), plan.effort.steps).gaussians
-    means = found.means + np.array(window[:2], np.float32) - np.array(box[:2], np.float32)
+    means = found.means + _offset(window, box)
     mine = _nearest_tile(means, box, plan.tiles)
+    ends = level_ends(plan.config.level_shares, len(found))
     write_part(
         task.part("fit"),
         means=means[mine],
         scales=found.scales[mine],
         rotations=found.rotations[mine],
         colors=found.colors[mine],
+        levels=np.searchsorted(ends, mine, side="right").astype(np.int32),
     )
 
 
 def joined(task: TileTask) -> None:
     """The tile's Gaussians after some steps together with those around."""
-    plan, lattice = task.plan, task.lattice
-    box, window = plan.tiles.box(task.tile), plan.tiles.window(task.tile)
-    model, own, bounds = _gathered(task, window, "fit", _model)
+    plan, window = task.plan, task.plan.tiles.window(task.tile)
+    near = _gathered(task, window, "fit", _model)
+    steps = math.ceil(JOIN_SHARE * plan.effort.steps)
     with native.threads(plan.threads):
         target = make_target(task.pixels(window))
-        steps = math.ceil(JOIN_SHARE * plan.effort.steps)
-        model = join(model, lattice, target, task.ground, plan.config, steps, bounds=bounds).take(np.arange(own))
-    model.means -= _offset(box, window)
+        model = join(
+            near.model, task.lattice, target, task.ground, plan.config, steps, bounds=near.bounds, ends=near.ends
+        ).take(near.own)
+    model.means += _offset(window, plan.tiles.box(task.tile))
     names = ("means", "scales", "rotations", "colors")
-    write_part(task.part("join"), **dict(zip(names, model.arrays(), strict=True)))
+    write_part(task.part("join"), **dict(zip(names, model.arrays(), strict=True)), levels=near.levels)
 
 
 def size(task: TileTask) -> int:
     """Bytes of the tile's payloads with these steps, but for what settling changes."""
-    lattice, model = task.lattice, _model(read_part(task.part("join")))
+    part = read_part(task.part("join"))
+    lattice, model = task.lattice, _model(part)
     shape = quantize_shape(model.scales, model.rotations, lattice)
-    symbols, levels = _placed(task, lattice, shape, model.means)
-    return sum(len(data) for data, *_ in _coded(task, lattice, symbols, levels, model.colors))
+    symbols = _placed(task, lattice, shape, model.means, part["levels"])
+    return sum(len(data) for data, *_ in _coded(task, lattice, symbols, part["levels"], model.colors))
 
 
 def settle(task: TileTask) -> None:
     """Rounded shapes and places; means and colours adapt to the shapes before, together with those around."""
-    plan, lattice = task.plan, task.lattice
-    window = plan.tiles.window(task.tile)
-    model, own, bounds = _gathered(task, window, "join", _model)
+    plan, lattice, window = task.plan, task.lattice, task.plan.tiles.window(task.tile)
+    near = _gathered(task, window, "join", _model)
+    model, steps = near.model, plan.effort.refit
     shape = quantize_shape(model.scales, model.rotations, lattice)
     scales, rotations = shape_values(shape, lattice)
     model.scales, model.rotations = _single(scales), _single(rotations)
-    if plan.effort.refit:
+    if steps:
         with native.threads(plan.threads):
             target = make_target(task.pixels(window))
-            model = refit(model, lattice, target, task.ground, plan.config, plan.effort.refit, bounds=bounds)
-    model = model.take(np.arange(own))
-    model.means -= _offset(plan.tiles.box(task.tile), window)
-    symbols, levels = _placed(task, lattice, shape[:own], model.means)
-    write_part(task.part("settle"), symbols=symbols, levels=levels, colors=model.colors)
+            model = refit(model, lattice, target, task.ground, plan.config, steps, bounds=near.bounds, ends=near.ends)
+    model = model.take(near.own)
+    model.means += _offset(window, plan.tiles.box(task.tile))
+    symbols = _placed(task, lattice, shape[near.own], model.means, near.levels)
+    write_part(task.part("settle"), symbols=symbols, levels=near.levels, colors=model.colors)
 
 
 def code(task: TileTask) -> None:
@@ -228,50 +234,46 @@ def code(task: TileTask) -> None:
         scales, rotations = shape_values(part["symbols"], lattice)
         return Gaussians(_single(part["symbols"][:, 3:5] / 1024), _single(scales), _single(rotations), part["colors"])
 
-    model, own, _ = _gathered(task, window, "settle", placed)
+    near = _gathered(task, window, "settle", placed)
     with native.threads(plan.threads):
-        target = make_target(task.pixels(window))
-        blend, top_k = plan.config.blend, plan.config.top_k
-        rasterizer = native.Rasterizer()
-        solved = solve_colors(rasterizer, model, task.ground, target, blend, top_k, SOLVE_ITERATIONS)
-    colors = solved if np.isfinite(solved).all() else model.colors
-    part = read_part(task.part("settle"))
-    coded = _coded(task, lattice, part["symbols"], part["levels"], colors[:own])
-    table, symbols = [], []
-    for data, found, level, block in coded:
-        shifted = found.shape + np.array([0, 0, 0, box[0] * 1024, box[1] * 1024], np.int32)
-        far = reach(_decoded(plan, LatticeSymbols(shifted, found.colors), lattice), _block_box(plan.tiles, block))
-        table.append((level, block, len(found), far, len(data)))
-        symbols.append(found)
-    whole = LatticeSymbols.concatenate(symbols, lattice.channels)
+        solved = _solved(task, near, make_target(task.pixels(window)))
+    colors = solved if np.isfinite(solved).all() else near.model.colors
+    symbols = read_part(task.part("settle"))["symbols"]
+    table, found = [], []
+    for data, part, level, block in _coded(task, lattice, symbols, near.levels, colors[near.own]):
+        shifted = part.shape + np.array([0, 0, 0, box[0] * 1024, box[1] * 1024], np.int32)
+        far = reach(_decoded(plan, LatticeSymbols(shifted, part.colors), lattice), _block_box(plan.tiles, block))
+        table.append((level, block, len(part), far, len(data)))
+        found.append((data, part))
+    rows = np.array(table, np.int64).reshape(-1, 5)
+    whole = LatticeSymbols.concatenate([part for _, part in found], lattice.channels)
     write_part(
         task.part("code"),
-        table=np.array(table, np.int64).reshape(-1, 5),
-        data=np.frombuffer(b"".join(data for data, *_ in coded), np.uint8),
+        table=rows,
+        data=np.frombuffer(b"".join(data for data, _ in found), np.uint8),
         symbols=whole.shape,
         colors=whole.colors,
+        levels=np.repeat(rows[:, 0], rows[:, 2]).astype(np.int32),
     )
 
 
-def errors(task: TileTask) -> FloatArray:
+def errors(task: TileTask) -> DoubleArray:
     """Sums of squared errors of the tile as a decoder shows it, up to each level."""
     plan, lattice, box = task.plan, task.lattice, task.plan.tiles.box(task.tile)
-    pixels, found = task.pixels(box), []
-    for level in range(plan.levels):
 
-        def shown(part: Arrays, level: int = level) -> Gaussians:
-            rows = np.repeat(part["table"][:, 0], part["table"][:, 2]) <= level
-            symbols = part["symbols"][rows]
-            scales, rotations = shape_values(symbols, lattice)
-            colors = color_values(part["colors"][rows], symbols[:, 0], lattice)
-            return Gaussians(_single(symbols[:, 3:5] / 1024), _single(scales), _single(rotations), _single(colors))
+    def decoded(part: Arrays) -> Gaussians:
+        gaussians = _decoded(plan, LatticeSymbols(part["symbols"], part["colors"]), lattice)
+        return Gaussians(gaussians.means, gaussians.scales, gaussians.rotations, gaussians.colors)
 
-        model, _, _ = _gathered(task, box, "code", shown)
+    near = _gathered(task, box, "code", decoded)
+    pixels, found = task.pixels(box), np.zeros(plan.levels)
+    for level, end in enumerate(near.ends):
+        model = near.model.take(np.arange(end))
         gaussians = Gaussians2D(*model.arrays(), box[3], box[2], task.ground, plan.config.blend, plan.config.top_k)
         image = render(gaussians, threads=plan.threads)
         cut(image, plan.windows.info)
-        found.append(float(np.square(image - pixels, dtype=np.float64).sum()))
-    return np.array(found)
+        found[level] = np.square(image - pixels, dtype=np.float64).sum()
+    return found
 
 
 def write_part(path: Path, **arrays: Any) -> None:
@@ -308,34 +310,68 @@ def _nearest_tile(means: FloatArray, box: Box, tiles: Tiles) -> Rows:
     return found
 
 
-def _gathered(
-    task: TileTask, window: Box, stage: str, model_of: Callable[[Arrays], Gaussians]
-) -> tuple[Gaussians, int, Bounds]:
-    """The tile's Gaussians, and after them those of the tiles around that touch the tile or the window.
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """A tile's Gaussians and those around, in the order of their levels, in pixels from a window's corner.
 
-    Of the others, those whose centres the window has and those that reach into the tile.
-
-    Returns:
-        The Gaussians, in pixels from the window's corner; how many are the tile's; and the edges of their own tiles.
+    Attributes:
+        model: all of them.
+        own: rows of the tile's, in its order.
+        levels: of the tile's.
+        bounds: where each stays: its own tile.
+        ends: how many there are up to each level.
     """
+
+    model: Gaussians
+    own: Rows
+    levels: IntArray
+    bounds: Bounds
+    ends: list[int]
+
+
+def _gathered(task: TileTask, window: Box, stage: str, model_of: Callable[[Arrays], Gaussians]) -> _Near:
+    """Of the tiles around, the Gaussians whose centres the window has, and those that reach into the tile."""
     tiles, box = task.plan.tiles, task.plan.tiles.box(task.tile)
     corner, end = _edges(box, window)
-    parts, lows, highs = [], [], []
+    parts, levels, lows, highs = [], [], [], []
     for tile in (task.tile, *tiles.around(task.tile)):
-        model = model_of(read_part(task.part(stage, tile)))
+        part = read_part(task.part(stage, tile))
+        model, rows = model_of(part), np.arange(len(part["levels"]))
         low, high = _edges(tiles.box(tile), window)
         model.means = model.means + low
         if tile != task.tile:
             within = ((model.means >= 0) & (model.means < np.array(window[2:]))).all(axis=1)
             far = RADIUS * model.scales.max(axis=1, keepdims=True)
             touching = ((model.means + far > corner) & (model.means - far < end)).all(axis=1)
-            model = model.take(np.flatnonzero(within | touching))
-        parts.append(model)
-        lows.append(np.broadcast_to(low, (len(model), 2)))
-        highs.append(np.broadcast_to(high - np.float32(1e-3), (len(model), 2)))
+            rows = np.flatnonzero(within | touching)
+        parts.append(model.take(rows))
+        levels.append(part["levels"][rows])
+        lows.append(np.broadcast_to(low, (len(rows), 2)))
+        highs.append(np.broadcast_to(high - np.float32(1e-3), (len(rows), 2)))
+    all_levels = np.concatenate(levels)
+    order = np.argsort(all_levels, kind="stable")
     arrays = zip(*(part.arrays() for part in parts), strict=True)
-    model = Gaussians(*(_single(np.concatenate(some)) for some in arrays))
-    return model, len(parts[0]), (np.concatenate(lows), np.concatenate(highs))
+    return _Near(
+        Gaussians(*(_single(np.concatenate(some)[order]) for some in arrays)),
+        np.argsort(order, kind="stable")[: len(levels[0])],
+        levels[0],
+        (np.concatenate(lows)[order], np.concatenate(highs)[order]),
+        np.searchsorted(all_levels[order], np.arange(task.plan.levels), side="right").tolist(),
+    )
+
+
+def _solved(task: TileTask, near: _Near, target: Target) -> FloatArray:
+    """Colours [N, C] for geometry that stays, good for every level."""
+    rasterizer, config, ground = native.Rasterizer(), task.plan.config, task.ground
+    prefixes: list[tuple[int, float]] = []
+    if len(near.ends) > 1:
+        found = []
+        for end in near.ends:
+            prepare(rasterizer, near.model.take(np.arange(end)), target.size, config.blend, config.top_k)
+            found.append(evaluate(rasterizer, ground, target, config.loss, show=False).squared_error)
+        weights = prefix_weights(found, config.level_decay)
+        prefixes = [(end, weight / weights[-1]) for end, weight in zip(near.ends, weights, strict=True)]
+    return solve_colors(rasterizer, near.model, ground, target, config.blend, config.top_k, SOLVE_ITERATIONS, prefixes)
 
 
 def _edges(box: Box, window: Box) -> tuple[FloatArray, FloatArray]:
@@ -349,15 +385,14 @@ def _offset(box: Box, window: Box) -> FloatArray:
     return np.array([box[0] - window[0], box[1] - window[1]], np.float32)
 
 
-def _placed(task: TileTask, lattice: Lattice, shape: IntArray, means: FloatArray) -> tuple[IntArray, IntArray]:
-    """Symbols [N, 5] with places that the trees of their blocks have, and levels [N]: the largest come first."""
+def _placed(task: TileTask, lattice: Lattice, shape: IntArray, means: FloatArray, levels: IntArray) -> IntArray:
+    """Symbols [N, 5] with places that the trees of their blocks have."""
     blocks, _ = task.plan.tiles.blocks(task.tile)
-    areas = lattice.roots(shape[:, 0]) ** 4
-    groups = arrange(areas, means, usual_ends(len(shape), task.plan.levels), blocks)
-    levels = np.zeros(len(shape), np.int32)
-    for group in groups:
-        levels[group.rows] = group.level
-    return place_groups(shape, means, lattice, groups, blocks), levels
+    groups = []
+    for level in range(task.plan.levels):
+        rows = np.flatnonzero(levels == level)
+        groups += [Group(level, block, rows[part]) for block, part in split_blocks(means[rows], blocks)]
+    return place_groups(shape, means, lattice, groups, blocks)
 
 
 def _coded(
