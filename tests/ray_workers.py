@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from imagegs.batching import Record
-from imagegs.batching.running import EncodeTask, encode_one
+from imagegs.batching.making import EncodeTask, encode_one
 
 
 class Errand(NamedTuple):
@@ -27,6 +28,17 @@ class Errand(NamedTuple):
 def say_where(task: Errand) -> tuple[str, str, dict[str, str]]:
     """The folder, a relative path seen from it, and the variables."""
     return os.getcwd(), Path("here").read_text(), dict(os.environ)
+
+
+def say_slowly(task: Errand) -> str:
+    """Its name, after some pulses of the engine."""
+    time.sleep(0.3)
+    return task.name
+
+
+def give_what_cannot_be_sent(task: Errand) -> object:
+    """A lock."""
+    return threading.Lock()
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:

@@ -18,7 +18,16 @@ import numpy as np
 import pytest
 from batch_workers import crash_on_some, fail_once
 from PIL import Image
-from ray_workers import Errand, encode_when_freed, killed_once, linger, say_where, wait_for
+from ray_workers import (
+    Errand,
+    encode_when_freed,
+    give_what_cannot_be_sent,
+    killed_once,
+    linger,
+    say_slowly,
+    say_where,
+    wait_for,
+)
 from typer.testing import CliRunner
 
 from imagegs import decode
@@ -158,6 +167,14 @@ def test_a_picture_that_fails_is_tried_again(joined, folder):
     assert run_batch(jobs, folder / "out", QUICK, engine="ray", retries=1, work=fail_once).done[0].attempts == 2
 
 
+def test_what_ray_says_is_one_line(joined):
+    with open_engine("ray") as engine:
+        (outcome,) = engine.run(give_what_cannot_be_sent, [Errand("a", Path())])
+    assert outcome.error is not None
+    assert outcome.error.startswith("a: TypeError: ")
+    assert "\n" not in outcome.error
+
+
 def test_pictures_of_a_node_that_is_lost_are_done_elsewhere(joined, folder):
     node = joined.add_node(**NODE)
     for number in range(3, 6):
@@ -215,16 +232,15 @@ def test_what_brings_every_node_down_ends():
 
 def test_workers_follow_the_nodes(joined, monkeypatch):
     with open_engine("ray") as engine:
-        nodes = [1, 1]
+        nodes = [1, 1, 4, 0]
         monkeypatch.setattr(ray_engine, "_cpus", lambda: nodes)
-        list(engine.run(os.fspath, []))
-        nodes += [4, 0]
-        list(engine.run(str.upper, [Errand("a", Path())]))
+        monkeypatch.setattr(ray_engine, "PULSE", 0.05)
+        list(engine.run(say_slowly, [Errand("a", Path())]))
         assert engine.workers == 6
         monkeypatch.setattr(ray_engine, "PATIENCE", -1)
         nodes.clear()
         with pytest.raises(DeviceError, match="expected a node with 1 CPUs, found none"):
-            list(engine.run(str.upper, [Errand("a", Path())]))
+            list(engine.run(say_slowly, [Errand("a", Path())]))
 
 
 def test_closing_stops_what_runs(joined, tmp_path):
@@ -343,7 +359,7 @@ def test_the_command_starts_ray_and_ends_it(folder):
 
 
 def test_the_command_joins_a_cluster_and_ctrl_c_leaves_it(cluster, tmp_path):
-    for number in range(40):
+    for number in range(24):
         draw(tmp_path / "in" / f"{number:02}.png", number)
     command = [sys.executable, "-m", "imagegs", "batch", "in", "out", "-n", "20", "--json", "--engine", "ray"]
     command += ["--address", cluster.address]
@@ -357,12 +373,12 @@ def test_the_command_joins_a_cluster_and_ctrl_c_leaves_it(cluster, tmp_path):
         assert stopped.wait(60) == 130
     finally:
         stopped.kill()
-    assert 0 < len(records_of(tmp_path / "out")) < 40
+    assert 0 < len(records_of(tmp_path / "out")) < 24
     for path in (tmp_path / "out").glob("*.gsimg"):
         decode(path.read_bytes())
     assert not list((tmp_path / "out").rglob("*.tmp"))
     done = len(records_of(tmp_path / "out"))
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     facts = json.loads(again.stdout)  # Ray's own words on the node that was lost go elsewhere
-    assert (facts["encoded"], facts["skipped"]) == (40 - done, done)
+    assert (facts["encoded"], facts["skipped"]) == (24 - done, done)
     check_whole(tmp_path / "out")

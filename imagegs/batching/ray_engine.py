@@ -26,7 +26,7 @@ PULSE = 2.0
 PATIENCE = 120.0
 """Seconds that a cluster may have no node on which a task fits."""
 GRACE = 3.0
-"""Seconds that tasks have to leave nothing half-written when they are stopped."""
+"""Seconds that tasks have to leave nothing half-written when they are interrupted."""
 REACH = 5.0
 """Seconds that a cluster has to answer."""
 STORE = 2**28
@@ -74,7 +74,8 @@ class RayEngine(Engine):
         self._most = most
         super().__init__(self._bounded(workers or 1), threads or 1)
         self._owned = not ray.is_initialized()
-        self._tickets: set[Any] = set()
+        self._tickets: dict[Any, None] = {}  # in the order in which they were handed over
+        self._fitted = time.monotonic()
         if not self._owned and address is not None:
             raise ConfigError(f"address: expected none, since a Ray cluster is joined already, found {address}")
         if self._owned:
@@ -82,7 +83,6 @@ class RayEngine(Engine):
             named = os.environ.get("RAY_ADDRESS") if address in (None, "auto") else None  # as Ray has it
             _join(named or address, cpus)
         try:
-            self._counted = time.monotonic()
             self._check_fit()
             self._count()
         except BaseException:
@@ -97,20 +97,19 @@ class RayEngine(Engine):
         return super().room if self._given is None else self.workers
 
     def close(self) -> None:
-        """Stop tasks that still run, and leave the cluster where it was joined here."""
+        """Stop tasks that still run, and leave the cluster if it was joined here."""
         import ray
 
-        try:
-            with contextlib.suppress(ray.exceptions.RayError):
-                _stop(list(self._tickets))
-        finally:
-            self._tickets.clear()
-            if self._owned:
-                ray.shutdown()
+        tickets = list(self._tickets)
+        self._tickets.clear()
+        if self._owned:
+            ray.shutdown()  # the nodes end its processes, which remove what they had begun to write
+        elif tickets:
+            _stop(tickets)
 
     def _start(self, work: Callable[[T], R], task: T) -> Any:
         ticket = self._attempt.remote(os.getcwd(), work, task)
-        self._tickets.add(ticket)
+        self._tickets[ticket] = None
         return ticket
 
     def _wait(self, tickets: list[Any]) -> Iterable[Any]:
@@ -120,14 +119,15 @@ class RayEngine(Engine):
         done, rest = ray.wait(tickets, timeout=PULSE)
         if rest and done:
             done = [*done, *ray.wait(rest, num_returns=len(rest), timeout=0)[0]]
-        self._count()
+        if time.monotonic() - self._counted >= PULSE:
+            self._count()
         return done
 
     def _outcome(self, ticket: Any, task: T) -> Outcome[T, Any]:
         import ray
         from ray import exceptions
 
-        self._tickets.discard(ticket)
+        self._tickets.pop(ticket, None)
         try:
             found: Outcome[T, Any] = ray.get(ticket)
         except (exceptions.NodeDiedError, exceptions.ObjectLostError):
@@ -138,11 +138,12 @@ class RayEngine(Engine):
             return Outcome(task, error=f"{task.name}: the process died on it")
         except Exception as error:  # such as a result that cannot be sent
             cause = getattr(error, "cause", None) or error
-            return Outcome(task, error=f"{task.name}: {type(cause).__name__}: {one_line(cause)}")
+            text = str(cause).strip().partition("\n")[0]  # Ray adds the traceback
+            return Outcome(task, error=f"{task.name}: {type(cause).__name__}: {text}")
         return replace(found, task=task)
 
     def _bounded(self, workers: int) -> int:
-        return min(workers, max(1, workers if self._most is None else self._most))
+        return workers if self._most is None else max(1, min(workers, self._most))
 
     def _check_fit(self) -> None:
         """Refuse tasks for which no node is large enough, since Ray would wait for one."""
@@ -159,9 +160,10 @@ class RayEngine(Engine):
             DeviceError: none of them was large enough for a long time.
         """
         places = sum(cpus // self.threads for cpus in _cpus())
+        self._counted = time.monotonic()
         if places:
-            self._counted = time.monotonic()
-        elif time.monotonic() - self._counted > PATIENCE:
+            self._fitted = self._counted
+        elif self._counted - self._fitted > PATIENCE:
             raise DeviceError(f"Ray: expected a node with {self.threads} CPUs, found none for {PATIENCE:.0f} s")
         if self._given is None:
             self.workers = self._bounded(max(1, places))
@@ -182,6 +184,7 @@ def _join(address: str | None, cpus: int) -> None:
     """
     import ray
 
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # those of tasks that nobody waits for any more
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
     if options["address"] == "local":
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE}
@@ -219,7 +222,8 @@ def _check_reach(address: str) -> None:
                 if found[3:] != b"\x04":  # the type of a frame: settings
                     raise DeviceError(f"{address}: expected a Ray cluster there, found something else")
     except OSError as error:
-        raise DeviceError(f"{address}: expected a Ray cluster there, found none: {one_line(error)}") from error
+        reason = (error.strerror or one_line(error)).lower()
+        raise DeviceError(f"{address}: expected a Ray cluster there, found none: {reason}") from error
 
 
 def _local_cluster() -> str:
@@ -240,9 +244,7 @@ def _stop(tickets: list[Any]) -> None:
     """Interrupt tasks, then stop those that go on."""
     import ray
 
-    if not tickets:
-        return
-    for ticket in tickets:
+    for ticket in reversed(tickets):  # else the next would begin as soon as one that runs is interrupted
         ray.cancel(ticket)
     for ticket in ray.wait(tickets, num_returns=len(tickets), timeout=GRACE)[1]:
         ray.cancel(ticket, force=True)
