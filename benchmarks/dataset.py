@@ -2,10 +2,10 @@
 
 python benchmarks/dataset.py [--quick]
 
-The Kodak pictures at 0.5 bits per pixel as .gsimg (effort 3), and as JPEG of the highest quality that is no larger. Both
-are read by PyTorch's DataLoader with two workers, as float tensors [C, H, W]: at full size, and at a quarter of it, where
-JPEG is decoded at a quarter (Pillow's draft mode), and .gsimg drawn at a quarter. Pictures of an epoch of 96, per second;
-medians of three epochs, after one to warm up, in turns.
+The Kodak pictures at 0.5 bits per pixel as .gsimg (effort 3), and as JPEG of the highest quality that is no larger.
+Both are read by PyTorch's DataLoader with two workers, as float tensors [C, H, W]: at full size, and at a quarter of
+it, where JPEG is decoded at a quarter (Pillow's draft mode), and .gsimg drawn at a quarter. Pictures of an epoch of
+96, per second; medians of three epochs, after one to warm up, in turns.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 python benchmarks/giant.py [--quick] [--effort N]
 
 A mosaic of the pictures in ../shared (cut so that none of its edges lies on a block's), as a tiled TIFF, goes through
-`imagegs giant` as a process of its own, and the memory of it and its workers is looked at every half second (proportional
-set sizes). Then:
+`imagegs giant` as a process of its own, and the memory of it and its workers is looked at every half second
+(proportional set sizes). Then:
 
 - PSNR within 1, 4 and 16 pixels of the borders of blocks (512 pixels) and of tiles (1024), less that of all within 96
   pixels; and the same for lines that are no borders, as a control;
-- 512 x 512 pixels at random places: share of the file that is read, and seconds, as a call and as a process; and through
-  HTTP ranges from a server on loopback.
+- 512 x 512 pixels at random places: share of the file that is read, and seconds, as a call and as a process; and
+  through HTTP ranges from a server on loopback.
 """
 
 from __future__ import annotations
@@ -133,8 +133,11 @@ def regions(file: Path, side: int) -> dict[str, Any]:
             decode(f"http://127.0.0.1:{port}/{file.name}", region=(x, y, REGION, REGION))
             remote.append(time.perf_counter() - began)
     command = [sys.executable, "-m", "imagegs", "decode", str(file), "-o", str(file.with_suffix(".png"))]
+    command += ["--region", f"{side // 3},{side // 3},{REGION},{REGION}"]
     began = time.perf_counter()
-    subprocess.run([*command, "--region", f"3000,3000,{REGION},{REGION}"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "--region", f"{side // 3},{side // 3},{REGION},{REGION}"], check=True, stdout=subprocess.DEVNULL
+    )
     return {
         "share of the file": {
             "median": statistics.median(shares),

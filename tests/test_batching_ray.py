@@ -88,7 +88,7 @@ def check_whole(target: Path) -> None:
     """Every file decodes, has one record, and nothing else is there."""
     files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     done = [record["output"] for record in records_of(target) if record["error"] is None]
-    assert files == {*done, "manifest.jsonl"}
+    assert files - {"manifest.parquet"} == {*done, "manifest.jsonl"}
     assert len(done) == len(set(done))
     for name in done:
         decode((target / name).read_bytes())
@@ -105,6 +105,23 @@ def test_files_and_records_are_those_of_the_local_engine(joined, folder, monkeyp
         assert (folder / "local" / local["output"]).read_bytes() == (folder / "ray" / local["output"]).read_bytes()
     assert run_batch(find_jobs(["in"], Path("ray")), Path("ray"), QUICK, engine="ray").skipped == 3
     assert ray.is_initialized()  # it was joined before
+
+
+def test_tiles_of_a_giant_picture_are_those_of_the_local_engine(joined, tmp_path):
+    pytest.importorskip("pyvips")
+    from imagegs.giant import encode_giant
+
+    draw(tmp_path / "in.png")
+    small = Image.open(tmp_path / "in.png").resize((300, 200))
+    small.save(tmp_path / "in.png")
+    for name in ("local", "ray"):
+        with open_engine(name) as engine:
+            output = tmp_path / f"{name}.gsimg"
+            done = encode_giant(
+                tmp_path / "in.png", output, gaussians=300, tile=128, block_shift=6, steps=5, engine=engine
+            )
+        assert done.tiles == 6
+    assert (tmp_path / "local.gsimg").read_bytes() == (tmp_path / "ray.gsimg").read_bytes()
 
 
 def test_a_task_has_its_threads_and_no_more(joined, tmp_path, monkeypatch):

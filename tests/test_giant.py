@@ -144,7 +144,7 @@ def test_the_file_is_what_was_measured(picture, encoded):
     assert ends == pytest.approx(done.psnrs, abs=0.006)
     assert done.size == output.stat().st_size == file.size
     assert done.gaussians == len(file.gaussians)
-    assert done.gaussians == pytest.approx(1500, rel=0.06)
+    assert done.gaussians == pytest.approx(1500, rel=0.15)
     assert done.psnrs[-1] > 24
     assert not output.with_name("scene.gsimg.parts").exists()
     assert {chunk.level for chunk in file.whole} == {0, 1}
@@ -299,3 +299,34 @@ def test_the_command(picture, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, [*command, "--workers", "1"])
     assert done.exit_code == 0, (done.output, done.exception)
     assert "330 x 300, in 9 tiles" in done.output
+
+
+def test_a_region_at_an_address_costs_what_it_needs(encoded):
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("starlette")
+    from imagegs.apps.lod.server import make_app
+    from lod_reading import running
+
+    path, _ = encoded
+    region = (200, 170, 40, 40)
+    asked: list[str] = []
+
+    class Watched:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                asked.extend(value.decode() for name, value in scope["headers"] if name == b"range")
+            await self.inner(scope, receive, send)
+
+    with running(Watched(make_app(path.parent))) as port:
+        found = decode(f"http://127.0.0.1:{port}/{path.name}", region=region).pixels
+        with pytest.raises(ImageError, match=r"none\.gsimg: cannot be read") as caught:
+            decode(f"http://127.0.0.1:{port}/none.gsimg")
+    assert np.array_equal(found, decode(path, region=region).pixels)
+    ends = [value.removeprefix("bytes=").split("-") for value in asked]
+    assert sum(int(last) - int(first) + 1 for first, last in ends) < 0.7 * path.stat().st_size
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ImageError, match="cannot be read"):
+        decode(f"http://127.0.0.1:{port}/{path.name}")  # nobody listens any more

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import arguments, console
+from .batch import Engine
 from .encode import EFFORT, FILE, TARGET, Output, Preset
 
 if TYPE_CHECKING:
@@ -62,6 +65,17 @@ def run(
             metavar="PX", min=0, help="Fitted beyond each; by default what the Gaussians need.", rich_help_panel=TILES
         ),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Processes of this machine, or tasks of a Ray cluster.", rich_help_panel=TILES)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto|ray://HOST:PORT",
+            help="Ray cluster to join; its nodes must reach IN and the parts by the same paths.",
+            rich_help_panel=TILES,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Tiles at the same time; by default one for each core.", rich_help_panel=TILES),
@@ -100,7 +114,8 @@ def run(
     folder = parts or output.with_name(f"{output.name}.parts")
     try:
         with (
-            open_engine("local", workers=workers, threads=threads) as engine,
+            contextlib.redirect_stdout(sys.stderr),  # for what Ray says of its nodes
+            open_engine(engine, workers=workers, threads=threads, address=address) as opened,
             console.staging(STAGES, quiet=quiet or json) as on_stage,
         ):
             done = encode_giant(
@@ -117,7 +132,7 @@ def run(
                 tile=tile,
                 halo=halo,
                 seed=seed,
-                engine=engine,
+                engine=opened,
                 parts=folder,
                 keep_parts=keep_parts,
                 fresh=fresh,

@@ -117,7 +117,7 @@ def encode_giant(
     Args:
         source: see `windows.open_windows`.
         output: the file.
-        gaussians: about how many, to 2 %.
+        gaussians: about how many; what tiles of their windows keep is known afterwards only.
         bpp: bits of the whole file per pixel; never more, seldom 3 % less.
         size: bytes of the whole file; likewise.
         quality: 0 to 100, by default 75; how many Gaussians it takes is tried in some places.

@@ -58,7 +58,7 @@ class Windows:
         """
         x, y, width, height = box
         if self.kind == "zarr":
-            samples = _of_zarr(_zarr(self.path), slice(y, y + height), slice(x, x + width))
+            samples = _of_zarr(_zarr(self.path), slice(y, y + height), slice(x, x + width), self.path)
         else:
             samples = _vips_samples(_vips(self.path), box, self.name)
         return from_raster(from_samples(samples, self.name, self.icc), self.name).pixels
@@ -77,8 +77,8 @@ def open_windows(path: str, scratch: Path) -> Windows:
     """
     if _is_zarr(path):
         array = _zarr(path)
-        corner = _of_zarr(array, slice(0, 1), slice(0, 1))
-        height, width = _zarr_shape(array, path)[:2]
+        corner, axes = _of_zarr(array, slice(0, 1), slice(0, 1), path), _axes(array, path)
+        height, width = int(array.shape[axes.rows]), int(array.shape[axes.columns])
         return _described(path, "zarr", path, height, width, from_samples(corner, path))
     image = _vips(path, lazily=True)
     tiled = image.get_typeof("tile-width") != 0
@@ -119,7 +119,7 @@ def _zarr(path: str) -> Any:
     try:
         found = zarr.open(path, mode="r")
         array = found if isinstance(found, zarr.Array) else found["0"]  # the finest of a multiscale image
-        _zarr_shape(array, path)
+        _axes(array, path)
         return array
     except ImageError:
         raise
@@ -127,35 +127,44 @@ def _zarr(path: str) -> Any:
         raise ImageError(f"{path}: cannot be read: {_first_line(error)}") from error
 
 
-def _zarr_shape(array: Any, path: str) -> tuple[int, int, int, bool]:
-    """Height, width, channels, and whether the channels come first; leading axes of length 1 are passed over."""
-    shape = [int(side) for side in array.shape]
-    while len(shape) > 2 and shape[0] == 1:
-        shape.pop(0)
-    fits = array.dtype in (np.uint8, np.uint16, np.float32)
-    if fits and len(shape) == 2:
-        return shape[0], shape[1], 1, False
-    if fits and len(shape) == 3 and shape[-1] <= 4:
-        return shape[0], shape[1], shape[2], False
-    if fits and len(shape) == 3 and shape[0] <= 4:
-        return shape[1], shape[2], shape[0], True
+@dataclass(frozen=True)
+class _Axes:
+    """Which axes of an array are what; the others have the length 1."""
+
+    rows: int
+    columns: int
+    channels: int | None
+
+
+def _axes(array: Any, path: str) -> _Axes:
+    """Axes of length 1 are passed over, the first ones first, until three are left."""
+    kept = list(range(array.ndim))
+    while len(kept) > 3:
+        kept.remove(next((axis for axis in kept if array.shape[axis] == 1), kept[-1]))
+    lengths = [int(array.shape[axis]) for axis in kept]
+    if array.dtype in (np.uint8, np.uint16, np.float32) and array.size == np.prod(lengths) > 0:
+        if len(kept) == 2:
+            return _Axes(kept[0], kept[1], None)
+        if len(kept) == 3 and lengths[2] <= 4:
+            return _Axes(*kept)
+        if len(kept) == 3 and lengths[0] <= 4:
+            return _Axes(kept[1], kept[2], kept[0])
     raise ImageError(
         f"{path}: expected an array of height, width and 1 to 4 channels of uint8, uint16 or float32, "
         f"found {array.dtype} {list(array.shape)}"
     )
 
 
-def _of_zarr(array: Any, rows: slice, columns: slice) -> Any:
-    _, _, channels, first = _zarr_shape(array, str(array.store_path))
-    inner = (rows, columns) if channels == 1 and array.ndim >= 2 else (rows, columns, slice(None))
-    if first:
-        inner = (slice(None), rows, columns)
-    elif channels == 1 and int(array.shape[-1]) == 1:
-        inner = (rows, columns, slice(None))
-    samples = np.asarray(array[(0,) * (array.ndim - len(inner)) + inner])
-    if samples.ndim == 2:
-        return samples[..., None]
-    return np.ascontiguousarray(np.moveaxis(samples, 0, -1) if first else samples)
+def _of_zarr(array: Any, rows: slice, columns: slice, path: str) -> Any:
+    """Samples [H, W, C] of a part."""
+    axes = _axes(array, path)
+    index: list[int | slice] = [0] * array.ndim
+    index[axes.rows], index[axes.columns] = rows, columns
+    if axes.channels is None:
+        return np.asarray(array[tuple(index)])[..., None]
+    index[axes.channels] = slice(None)
+    samples = np.asarray(array[tuple(index)])
+    return np.ascontiguousarray(np.moveaxis(samples, 0, -1)) if axes.channels < axes.rows else samples
 
 
 @lru_cache(maxsize=2)
@@ -191,11 +200,9 @@ def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
 
 def _vips_samples(image: Any, box: Box, name: str) -> Any:
     try:
-        samples = image.crop(*box).numpy()
+        samples = image.crop(*box).numpy().reshape(box[3], box[2], image.bands)
     except _pyvips(name).Error as error:
         raise ImageError(f"{name}: cannot be decoded: {_first_line(error)}") from error
-    if samples.ndim == 2:
-        samples = samples[..., None]
     if samples.shape[-1] > 4:
         raise ImageError(f"{name}: expected 1 to 4 channels, found {samples.shape[-1]}")
     return samples
