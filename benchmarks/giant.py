@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,8 +61,9 @@ def mosaic(side: int, path: Path) -> None:
     )
 
 
-def watched(command: list[str]) -> tuple[dict[str, Any], int]:
-    """What a command prints as JSON, and the most memory that it and its children had, bytes."""
+def watched(command: list[str]) -> tuple[dict[str, Any], int, float]:
+    """What a command prints as JSON; the most memory that it and its children had, bytes; their core seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     family, most = psutil.Process(process.pid), 0
     while process.poll() is None:
@@ -73,7 +75,9 @@ def watched(command: list[str]) -> tuple[dict[str, Any], int]:
         time.sleep(0.5)
     assert process.stdout is not None
     assert process.returncode == 0, command
-    return json.loads(process.stdout.read()), most
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(process.stdout.read()), most, spent
 
 
 def squared_errors(source: Path, file: Path, folder: Path) -> np.ndarray:
@@ -175,10 +179,11 @@ def main() -> None:
                 "--levels",
                 str(levels),
             ]
-            facts, memory = watched(command)
+            facts, memory, spent = watched(command)
             errors = squared_errors(source, file, folder)
             results[f"levels {levels}"] = {
                 **{key: facts[key] for key in ("bytes", "bpp", "gaussians", "psnr_of_levels", "tiles", "seconds")},
+                "core seconds per megapixel": round(spent / (side * side / 1e6), 2),
                 "peak memory, bytes": memory,
                 "PSNR at borders of blocks": border_gaps(errors, 512),
                 "PSNR at borders of tiles": border_gaps(errors, 1024),

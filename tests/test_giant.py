@@ -22,7 +22,7 @@ from imagegs.cli import app
 from imagegs.codec.blocks import Blocks
 from imagegs.errors import ConfigError, ImageError
 from imagegs.giant import encode_giant, stages
-from imagegs.giant.plan import SPACINGS, Tiles, measure, share_of, shares
+from imagegs.giant.plan import SPACINGS, Budget, Tiles, measure, shares
 from imagegs.kernels import native
 
 pytest.importorskip("pyvips")
@@ -115,13 +115,15 @@ def test_shares_follow_what_there_is_to_show():
     pixels[:, :, 256:] = np.random.default_rng(0).random((3, 300, 144), dtype=np.float32)
     errors = measure(pixels)
     assert errors.shape == (len(SPACINGS), 3, 4)
-    weights = shares(errors, 300 * 400, 2000)
-    parts = [share_of(weights, (x, 0, 128 if x < 384 else 16, 300), (300, 400)) for x in (0, 128, 256, 384)]
+    budget = Budget(shares(errors, 300 * 400, 2000), (300, 400))
+    parts = [budget.share((x, 0, 128 if x < 384 else 16, 300)) for x in (0, 128, 256, 384)]
     assert sum(parts) == pytest.approx(1)
     assert parts[2] / 128 == pytest.approx(parts[3] / 16, rel=0.1)  # by the pixel
     assert 0 < parts[0] < 0.05 * parts[2]
-    half = share_of(weights, (256, 0, 64, 300), (300, 400))
-    assert half == pytest.approx(parts[2] / 2)
+    assert budget.share((256, 0, 64, 300)) == pytest.approx(parts[2] / 2)
+    assert budget.share((200, 37, 100, 101)) == pytest.approx(
+        sum(budget.share((200 + k, 37, 1, 101)) for k in range(100))
+    )
 
 
 # -- the file

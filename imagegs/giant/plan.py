@@ -164,22 +164,28 @@ def shares(errors: FloatArray, pixels: int, gaussians: int) -> Weights:
     return found
 
 
-def share_of(weights: Weights, box: Box, size: tuple[int, int]) -> float:
-    """Of all that the pixels of a canvas are worth, what those of a box are.
+class Budget:
+    """What parts of a canvas are worth, of all of it.
 
     Args:
         weights: of the canvas, see `shares`.
-        box: canvas pixels.
-        size: height and width of the canvas.
+        size: its height and width, pixels.
     """
-    x, y, width, height = box
-    down, across = _overlaps(y, y + height, size[0]), _overlaps(x, x + width, size[1])
-    total = _overlaps(0, size[0], size[0]) @ weights @ _overlaps(0, size[1], size[1])
-    return float(down @ weights @ across) / float(total)
+
+    def __init__(self, weights: Weights, size: tuple[int, int]) -> None:
+        self._weights, self._size = weights, size
+        self._total = float(_overlaps(0, size[0], size[0])[1] @ weights @ _overlaps(0, size[1], size[1])[1])
+
+    def share(self, box: Box) -> float:
+        """That of a box, canvas pixels."""
+        x, y, width, height = box
+        rows, down = _overlaps(y, y + height, self._size[0])
+        columns, across = _overlaps(x, x + width, self._size[1])
+        return float(down @ self._weights[rows, columns] @ across) / self._total
 
 
-def _overlaps(start: int, end: int, length: int) -> Weights:
-    """How many of the pixels from start to end each cell along a side has."""
-    edges = np.minimum(np.arange(0, length + CELL, CELL), length)
-    inner = np.clip(edges, start, end)
-    return np.diff(inner).astype(np.float64)
+def _overlaps(start: int, end: int, length: int) -> tuple[slice, Weights]:
+    """The cells along a side that have pixels from start to end, and how many of them each has."""
+    cells = slice(start // CELL, -(-end // CELL))
+    edges = np.minimum(np.arange(cells.start, cells.stop + 1) * CELL, length)
+    return cells, np.diff(np.clip(edges, start, end)).astype(np.float64)

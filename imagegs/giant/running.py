@@ -34,7 +34,7 @@ from ..errors import ConfigError, ImageError
 from ..files import atomic_write, check_target, read_bytes
 from ..goals import Goal, make_goal
 from . import assembling, stages
-from .plan import Tiles, Weights, share_of, shares, usual_halo
+from .plan import Budget, Tiles, Weights, shares, usual_halo
 from .stages import Plan, TileTask
 from .windows import open_windows
 
@@ -196,15 +196,15 @@ class _Run:
     def to_goal(self, goal: Goal, halo: int | None) -> tuple[float, tuple[str, ...]]:
         """Everything up to payloads that meet a target; the factor of the steps that does, and why if none does."""
         windows = self.plan.windows
-        weights_of, background = self._surveyed()
+        budget_of, background = self._surveyed()
         self.plan = replace(self.plan, background=background)
-        count = self._count(goal, weights_of)
+        count = self._count(goal, budget_of)
         pixels = windows.height * windows.width
         halo = min(usual_halo(pixels, count), self.plan.tiles.side) if halo is None else halo
         self.plan = replace(self.plan, tiles=replace(self.plan.tiles, halo=halo))
         low, high = FACTOR_RANGE
         factor = min(max(PER_SPACING * math.sqrt(pixels / count), low), high)
-        self._fit(weights_of(count), count, factor)
+        self._fit(budget_of(count), count, factor)
         if goal.kind != "bytes":
             self._code(factor)
             return factor, ()
@@ -217,8 +217,8 @@ class _Run:
             found += result
         return found
 
-    def _surveyed(self) -> tuple[Callable[[int], Weights], tuple[float, ...]]:
-        """What cells are worth for a number of Gaussians, and the mean colour."""
+    def _surveyed(self) -> tuple[Callable[[int], Budget], tuple[float, ...]]:
+        """The budget for a number of Gaussians, and the mean colour."""
         self._stage("survey", stages.survey, self._tasks())
         tiles, found, sums = self.plan.tiles, [], np.zeros(self.plan.windows.info.channels)
         for row in range(tiles.rows):
@@ -228,10 +228,12 @@ class _Run:
             ]
             found.append(np.concatenate([part["errors"] for part in line], axis=2))
             sums += sum(part["sums"] for part in line)
-        errors, pixels = np.concatenate(found, axis=1), tiles.height * tiles.width
-        return lambda count: shares(errors, pixels, count), tuple(float(value) for value in sums / pixels)
+        errors, size = np.concatenate(found, axis=1), (tiles.height, tiles.width)
+        pixels = size[0] * size[1]
+        background = tuple(float(value) for value in sums / pixels)
+        return lambda count: Budget(shares(errors, pixels, count), size), background
 
-    def _count(self, goal: Goal, weights_of: Callable[[int], Weights]) -> int:
+    def _count(self, goal: Goal, budget_of: Callable[[int], Budget]) -> int:
         """About how many Gaussians a target takes."""
         tiles, channels = self.plan.tiles, self.plan.windows.info.channels
         pixels = tiles.height * tiles.width
@@ -240,26 +242,25 @@ class _Run:
         elif goal.kind == "bytes":
             count = int(8 * goal.value / (BITS_PER_NUMBER * (5 + channels)))
         else:
-            count = self._for_quality(goal.value, weights_of)
+            count = self._for_quality(goal.value, budget_of)
         return min(max(1, count), pixels)
 
-    def _for_quality(self, quality: float, weights_of: Callable[[int], Weights]) -> int:
+    def _for_quality(self, quality: float, budget_of: Callable[[int], Budget]) -> int:
         tiles = self.plan.tiles
-        size = tiles.height, tiles.width
-        weights = weights_of(size[0] * size[1] // 64)
-        order = sorted(range(len(tiles)), key=lambda tile: share_of(weights, tiles.box(tile), size))
+        budget = budget_of(tiles.height * tiles.width // 64)
+        order = sorted(range(len(tiles)), key=lambda tile: budget.share(tiles.box(tile)))
         places = np.unique(np.floor((np.arange(PILOTS) + 0.5) / PILOTS * len(order)).astype(int))
         tasks = [TileTask(self.plan, order[place], quality=quality) for place in places]
         found = list(self._each("pilots", stages.pilot, tasks))
-        worth: float = sum(share_of(weights, box, size) for box, _ in found)
+        worth = sum(budget.share(box) for box, _ in found)
         return round(int(sum(count for _, count in found)) / worth)
 
-    def _fit(self, weights: Weights, count: int, factor: float) -> None:
+    def _fit(self, budget: Budget, count: int, factor: float) -> None:
         tiles = self.plan.tiles
         plan = replace(self.plan, config=replace(self.plan.config, lattice=self.plan.lattice(factor)))
         tasks = []
         for tile in range(len(tiles)):
-            share = share_of(weights, tiles.window(tile), (tiles.height, tiles.width))
+            share = budget.share(tiles.window(tile))
             tasks.append(TileTask(plan, tile, count=max(LEAST, round(count * share))))
         self._stage("fit", stages.fit, tasks)
         self._stage("join", stages.joined, self._tasks(factor=factor))
