@@ -6,7 +6,7 @@ A mosaic of the pictures in ../shared (cut so that none of its edges lies on a b
 `imagegs giant` as a process of its own, and the memory of it and its workers is looked at every half second
 (proportional set sizes). Then:
 
-- PSNR within 1, 4 and 16 pixels of the borders of blocks (512 pixels) and of tiles (1024), less that of all within 96
+- PSNR within 1, 4 and 16 pixels of the borders of blocks (256 pixels) and of tiles (1024), less that of all within 96
   pixels; and the same for lines that are no borders, as a control;
 - 512 x 512 pixels at random places: share of the file that is read, and seconds, as a call and as a process; and
   through HTTP ranges from a server on loopback.
@@ -185,9 +185,9 @@ def main() -> None:
                 **{key: facts[key] for key in ("bytes", "bpp", "gaussians", "psnr_of_levels", "tiles", "seconds")},
                 "core seconds per megapixel": round(spent / (side * side / 1e6), 2),
                 "peak memory, bytes": memory,
-                "PSNR at borders of blocks": border_gaps(errors, 512),
+                "PSNR at borders of blocks": border_gaps(errors, 256),
                 "PSNR at borders of tiles": border_gaps(errors, 1024),
-                "PSNR at other lines": border_gaps(errors, 512, 200),
+                "PSNR at other lines": border_gaps(errors, 256, 100),
                 "region": regions(file, side),
             }
             print(json.dumps(results[f"levels {levels}"], indent=1))

@@ -54,7 +54,7 @@ def run(
         typer.Option(
             metavar="PX", help="Squares of the file that decode alone: a power of two from 64.", rich_help_panel=FILE
         ),
-    ] = 512,
+    ] = 256,
     seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=FILE)] = 0,
     tile: Annotated[
         int, typer.Option(metavar="PX", min=128, help="Squares that are fitted at once.", rich_help_panel=TILES)

@@ -38,8 +38,8 @@ from .plan import Budget, Tiles, Weights, shares, usual_halo
 from .stages import Plan, TileTask
 from .windows import open_windows
 
-TILE, BLOCK_SHIFT, LEVELS = 1024, 9, 2
-"""Side of the squares that are fitted at once, blocks of the file (512 pixels), and levels of detail, by default."""
+TILE, BLOCK_SHIFT, LEVELS = 1024, 8, 2
+"""Side of the squares that are fitted at once, blocks of the file (256 pixels), and levels of detail, by default."""
 PLAN = "plan.json"
 PILOTS = 8
 """Places where it is tried how many Gaussians a quality takes."""
