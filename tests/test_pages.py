@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -15,14 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_format import THREE, Raw, assert_one_line, entry_bytes, header_bytes, leb
 from test_stream import DATA, FILE, INFO, Counting, scattered
+from typer.testing import CliRunner
 
+from imagegs.arranging import prefixes
+from imagegs.cli import app
 from imagegs.codec import Blocks, Decoder, Payload, parse, with_psnrs, write_file, write_levels
 from imagegs.codec.blocks import Runs
 from imagegs.codec.format import head_size, read_head, write_head
+from imagegs.codec.lattice import Lattice
 from imagegs.codec.stream import feed_chunks, feed_head, needed_chunks, needed_pages
 from imagegs.codec.table import KIND_GAUSSIANS, KIND_PAGE, KIND_SPAN, Chunk, cut_pages
 from imagegs.decoding import decode
 from imagegs.errors import ChecksumError, ConfigError, FormatError, TruncatedError
+from imagegs.giant import assembling
 
 MANY = 1 << 41
 """Pixels: no limit."""
@@ -588,3 +597,60 @@ def test_random_tables_with_right_checksums(data):
         decode(noise, region=(3, 3, 9, 9))
     except FormatError as error:
         assert_one_line(error, "bytes")
+
+
+# -- who writes and reads them
+
+
+@pytest.mark.parametrize(("count", "entries"), [(1, 32), (8192, 32), (8712, 64), (1 << 17, 128), (1 << 40, 4096)])
+def test_pages_grow_with_the_picture(count, entries):
+    assert assembling.page_entries(count) == entries
+
+
+@pytest.mark.parametrize(("side", "paged"), [(1024, False), (2048, True)])
+def test_giant_pictures_have_pages_above_a_number_of_chunks(side, paged):
+    blocks = Blocks(side, side, 6)
+    chunks = [Chunk(1, 0, 0, block, 0, 0, 0, 0, None, 0) for block in range(len(blocks))]
+    plan = SimpleNamespace(
+        lattice=lambda factor: Lattice.of(factor, 3, (0,)),
+        tiles=SimpleNamespace(height=side, width=side, shift=6),
+        config=SimpleNamespace(blend="normalized", top_k=10),
+        background=[0.0, 0.0, 0.0],
+        windows=SimpleNamespace(info=INFO),
+    )
+    data = assembling.head_of(plan, 1.0, [assembling.Piece(chunk, 0, 0) for chunk in chunks])
+    file = parse(data, max_pixels=MANY)
+    assert file.version == (2, int(paged))
+    assert (len(chunks) > assembling.PAGED) == paged
+    head = read_head(data[: head_size(data, "x")], max_pixels=MANY, name="x")
+    assert [page.entry.count for page in head.pages] == [32] * (len(chunks) // 32 * paged)
+    assert [chunk.block for chunk in file.chunks] == list(range(len(blocks)))
+
+
+def test_commands_show_files_in_pages_as_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_file(scattered(), levels=[40, 160], block_shift=6, info=INFO)
+    for name, contents in (("one.gsimg", data), ("pages.gsimg", in_pages(data, 3))):
+        (tmp_path / name).write_bytes(contents)
+
+    def facts(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    one, pages = (facts("info", f"{name}.gsimg") for name in ("one", "pages"))
+    assert (one["version"], pages["version"]) == ("2.0", "2.1")
+    assert one["levels"] == pages["levels"]
+    assert one["gaussians"] == pages["gaussians"]
+    assert pages["sections"]["table"] - one["sections"]["table"] == pages["bytes"] - one["bytes"]
+    for name in ("one", "pages"):
+        options = ["-o", f"{name}.png", "--region", "30,40,90,60"]
+        assert CliRunner().invoke(app, ["decode", f"{name}.gsimg", *options]).exit_code == 0
+        assert CliRunner().invoke(app, ["lod", "tiles", f"{name}.gsimg", "-o", name, "--tile", "64"]).exit_code == 0
+    assert Path("one.png").read_bytes() == Path("pages.png").read_bytes()
+    tiles = [sorted(path.relative_to(name) for path in Path(name).rglob("*.jpg")) for name in ("one", "pages")]
+    assert tiles[0] == tiles[1] != []
+    assert all(Path("one", tile).read_bytes() == Path("pages", tile).read_bytes() for tile in tiles[0])
+    rows = [prefixes(Path(f"{name}.gsimg").read_bytes()) for name in ("one", "pages")]
+    assert [row["gaussians"] for row in rows[0]] == [row["gaussians"] for row in rows[1]]
+    assert rows[1][-1]["share"] == 1
