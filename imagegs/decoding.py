@@ -10,9 +10,9 @@ import numpy as np
 
 from .codec import VERSION, GsimgFile, parse, read_file
 from .codec.blocks import footprint
-from .codec.format import Header
+from .codec.format import Head, Header
 from .codec.storage import open_source
-from .codec.stream import Decoder, feed_chunks, feed_head, needed_chunks
+from .codec.stream import Decoder, feed_chunks, feed_head, needed_chunks, needed_pages
 from .errors import ConfigError
 from .gaussians import MAX_SIDE
 from .image import MAX_PIXELS, FloatArray, Picture, PictureInfo
@@ -85,22 +85,25 @@ def decode(
         if value is not None and not _is_integer(value, low):
             raise ConfigError(f"{what}: expected an integer from {low}, found {value!r}")
     name = str(source) if isinstance(source, str | Path) else "bytes"
-    decoder = Decoder(max_pixels=MAX_SIDE * MAX_SIDE, name=name)
+
+    def pages(head: Head) -> frozenset[int]:
+        seen, _, _, margin = _frame(head.header, region, height, scale, max_pixels)
+        return needed_pages(head, level=level, region=seen, margin=margin)
+
+    decoder = Decoder(max_pixels=MAX_SIDE * MAX_SIDE, name=name, pages=pages)
     with open_source(source) as file:
         feed_head(file, decoder, max_bytes)
         if decoder.head is None:
             decoder.finish()
         assert decoder.head is not None
         header = decoder.head.header
-        region = _region_within(header, region)
-        rows, columns = _output_size(region, height, scale, max_pixels)
-        margin = footprint(max(region[2] / columns, region[3] / rows))
-        decoder.select(needed_chunks(decoder.head, level=level, region=region, margin=margin))
+        seen, rows, columns, margin = _frame(header, region, height, scale, max_pixels)
+        decoder.select(needed_chunks(decoder.head, level=level, region=seen, margin=margin))
         feed_chunks(file, decoder, max_bytes)
     asked = decoder.received == max_bytes
     missing = decoder.finish(strict=strict and not asked)
     gaussians = decoder.gaussians(partial=True)
-    pixels = render(gaussians, rows, columns, region=region, threads=threads)
+    pixels = render(gaussians, rows, columns, region=seen, threads=threads)
     info = PictureInfo.of_channels(header.channels) if decoder.info is None else decoder.info
     cut(pixels, info)
     return Picture(pixels, info, name, _version_notes(name, decoder.head.version) + (() if asked else missing))
@@ -124,6 +127,15 @@ def _check_size(height: int | None, scale: float | None) -> None:
         raise ConfigError(f"height: expected an integer from 1 to {MAX_SIDE:,}, found {height!r}")
     if scale is not None and not 0 < scale < math.inf:
         raise ConfigError(f"scale: expected a finite number above 0, found {scale!r}")
+
+
+def _frame(
+    header: Header, region: Region | None, height: int | None, scale: float | None, max_pixels: int
+) -> tuple[Region, int, int, float]:
+    """The region, the rows and columns of the output, and how much further Gaussians reach in it, canvas pixels."""
+    seen = _region_within(header, region)
+    rows, columns = _output_size(seen, height, scale, max_pixels)
+    return seen, rows, columns, footprint(max(seen[2] / columns, seen[3] / rows))
 
 
 def _region_within(header: Header, region: Region | None) -> Region:

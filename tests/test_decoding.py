@@ -145,7 +145,7 @@ def test_paths_and_bytes(small_gaussians, calls, tmp_path):
 def test_a_newer_file_is_drawn_with_a_note(calls):
     path = GOLDEN / "newer_minor.gsimg"
     picture = decode(path)
-    assert picture.notes == (f"{path}: written by version 2.1 of the format; what version 2.0 lacks was left out",)
+    assert picture.notes == (f"{path}: written by version 2.200 of the format; what version 2.1 lacks was left out",)
 
 
 def test_the_picture_is_the_render_of_the_rounded_gaussians(small_gaussians, tmp_path):

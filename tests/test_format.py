@@ -173,7 +173,7 @@ UNKNOWN = b"a chunk of a kind to come"
 
 
 def of_newer_minor() -> bytes:
-    """A file as a later version 2.1 might write it: more fields everywhere, and an unknown kind."""
+    """A file as a later version 2.200 might write it: more fields everywhere, and an unknown kind."""
     payload = packed(5)
     entries = [
         entry_bytes(payload, count=5, extra=b"new"),
@@ -184,7 +184,7 @@ def of_newer_minor() -> bytes:
             header=header_bytes(extra=b"more"),
             entries=entries,
             payloads=[payload, UNKNOWN],
-            minor=1,
+            minor=200,
             after_table=b"a section to come",
         )
     )
@@ -444,7 +444,7 @@ def test_qualities_of_prefixes_are_stored():
 
 def test_a_newer_minor_version_is_read():
     file = parse(of_newer_minor())
-    assert file.version == (2, 1)
+    assert file.version == (2, 200)
     assert [chunk.kind for chunk in file.chunks] == [1, 9]
     grid = choose_grid(make(), BitWidths())
     assert_same_bits(file.gaussians, round_to_grid(make(), grid).replace(background=np.zeros(1)))
@@ -459,16 +459,17 @@ def test_a_newer_minor_version_is_read():
         ({"first": {"extra": b"new"}}, "chunk 0: length: expected the end of its fields, found 3 more bytes"),
     ],
 )
-def test_what_a_newer_minor_version_may_do_version_0_may_not(raw, message):
-    assert parse(two(minor=1, **raw)).version == (2, 1)
+def test_what_a_newer_minor_version_may_do_a_known_one_may_not(raw, message):
+    assert parse(two(minor=2, **raw)).version == (2, 2)
     assert parse(two(minor=255, **raw)).version == (2, 255)
-    with pytest.raises(FormatError, match=message):
-        parse(two(**raw))
+    for minor in (0, 1):
+        with pytest.raises(FormatError, match=message):
+            parse(two(minor=minor, **raw))
 
 
 @pytest.mark.parametrize(("major", "minor"), [(1, 0), (3, 0), (0, 9), (255, 3)])
 def test_another_major_version_is_refused_naming_both(major, minor):
-    message = re.escape(f"x.gsimg: version: expected 2.x, this program being made for 2.0, found {major}.{minor}")
+    message = re.escape(f"x.gsimg: version: expected 2.x, this program being made for 2.1, found {major}.{minor}")
     start = SIGNATURE + bytes([major, minor])
     for data in (start + b"anything", start):
         with pytest.raises(VersionError, match=message):
@@ -476,7 +477,7 @@ def test_another_major_version_is_refused_naming_both(major, minor):
 
 
 def test_a_file_of_version_1_is_refused():
-    with pytest.raises(VersionError, match=r"expected 2\.x, this program being made for 2\.0, found 1\.0$"):
+    with pytest.raises(VersionError, match=r"expected 2\.x, this program being made for 2\.1, found 1\.0$"):
         parse(SIGNATURE + struct.pack("<2H4I2H", 1, 0, 136, 60, 0, 1, 40, 0) + bytes(120))
 
 
@@ -700,6 +701,7 @@ GOLDEN_FILES = {
     ),
     "levels": lambda: with_psnrs(write_file(make(6, 2), levels=[2, 3, 1]), [17.25, 20.5, None]),
     "blocks": lambda: write_file(spread(24), bits=BitWidths(10, 6, 6, 5), levels=[8, 16], block_shift=6),
+    "pages": lambda: write_file(spread(24), bits=BitWidths(10, 6, 6, 5), levels=[8, 16], block_shift=6, page_entries=4),
     "newer_minor": of_newer_minor,
 }
 

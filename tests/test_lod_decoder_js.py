@@ -26,6 +26,7 @@ if not native.available():
 if shutil.which("node") is None:
     pytest.skip("there is no node here; the tests of the browser decode as well", allow_module_level=True)
 
+from test_pages import WRONG, in_pages, paged
 from test_stream_contexts import COUNTS, encoded, scattered
 
 from imagegs.codec.entropy import BlockEncoder
@@ -140,13 +141,16 @@ def written(folder: Path, files: list[bytes]) -> list[dict[str, Any]]:
 def test_decoders_agree_on_files_of_every_kind(tmp_path):
     files = [path.read_bytes() for path in GOLDEN]
     files += [encoded(scattered(), COUNTS, shift) for shift in (0, 6)]
+    files += [in_pages(files[-1], page_entries) for page_entries in (1, 3, 4096)]
     files += [crowded_file(), *(random_file(seed) for seed in range(90))]
     for found, data in zip(by_script(written(tmp_path, files)), files, strict=True):
         assert_same_file(found, data)
 
 
-def test_pieces_of_any_size_give_the_same(tmp_path):
+@pytest.mark.parametrize("page_entries", [None, 3])
+def test_pieces_of_any_size_give_the_same(tmp_path, page_entries):
     data = encoded(scattered(), COUNTS, 6)
+    data = data if page_entries is None else in_pages(data, page_entries)
     (task,) = written(tmp_path, [data])
     random = np.random.default_rng(1)
     cuts = [[*sorted(random.integers(0, len(data), 40).tolist()), len(data)] for _ in range(4)]
@@ -156,11 +160,12 @@ def test_pieces_of_any_size_give_the_same(tmp_path):
         assert found["news"] > len(COUNTS)
 
 
-@pytest.mark.parametrize("shift", [0, 6])
-def test_cut_files_show_the_same_and_say_so(tmp_path, shift):
+@pytest.mark.parametrize(("shift", "page_entries"), [(0, None), (6, None), (6, 2)])
+def test_cut_files_show_the_same_and_say_so(tmp_path, shift, page_entries):
     data = encoded(scattered(), COUNTS, shift)
+    data = data if page_entries is None else in_pages(data, page_entries)
     (task,) = written(tmp_path, [data])
-    lengths = [*range(0, len(data), 37), len(data) - 1]
+    lengths = [*range(0, len(data), 37 if page_entries is None else 5), len(data) - 1]
     for length, found in zip(lengths, by_script([{**task, "cuts": [n]} for n in lengths]), strict=True):
         decoder = Decoder()
         decoder.feed(data[:length])
@@ -197,6 +202,15 @@ def test_damaged_files_are_refused_alike(tmp_path):
             files.append(bytes(head) + checksum(bytes(head)).to_bytes(4, "little") + grey[77:])
     contexts = encoded(scattered(), COUNTS, 6)
     for at in random.integers(0, len(contexts), 60):
+        damaged = bytearray(contexts)
+        damaged[at] ^= 1 << int(random.integers(8))
+        files.append(bytes(damaged))
+    files += [paged(), paged(minor=2), *(paged(**changes) for changes, _ in WRONG)]
+    files += [
+        paged(inner={"extra": b"new", "after": b"more"}, first={"extra": b"new"}, minor=minor) for minor in (1, 2)
+    ]
+    contexts = in_pages(contexts, 3)
+    for at in random.integers(0, len(contexts), 90):
         damaged = bytearray(contexts)
         damaged[at] ^= 1 << int(random.integers(8))
         files.append(bytes(damaged))

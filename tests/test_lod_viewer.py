@@ -36,6 +36,7 @@ if find_browser() is None:
 if not native.available():
     pytest.skip("the compiled kernels are not built", allow_module_level=True)
 
+from test_pages import in_pages
 from test_stream_contexts import COUNTS, encoded, scattered
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -291,13 +292,14 @@ def needed(data: bytes, region: tuple[float, float, float, float]) -> tuple[set[
     return set(needed_chunks(decoder.head, region=region)), list(decoder.head.chunks)
 
 
-def test_blocks_of_a_region_come_first(seen):
+@pytest.mark.parametrize("data", [BLOCKS, in_pages(BLOCKS, 3)], ids=["one table", "pages"])
+def test_blocks_of_a_region_come_first(seen, data):
     region = (0, 0, 30, 30)
-    seen.put("/a.gsimg", BLOCKS, pause_at=ends(BLOCKS)[0] - 40)
+    seen.put("/a.gsimg", data, pause_at=ends(data)[0] - 40)
     seen.show("/a.gsimg", SIZE, region="0,0,30,30")
     seen.wait("load")
     assert seen.message() == ""
-    numbers, chunks = needed(BLOCKS, region)
+    numbers, chunks = needed(data, region)
     order = [
         k
         for first, last in seen.server.ranges("/a.gsimg")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from imagegs.codec import Decoder, Payload, codings, packing, parse, stream, write_file, write_levels
 from imagegs.codec.blocks import Blocks, footprint, touches
-from imagegs.codec.format import KIND_GAUSSIANS
 from imagegs.codec.stream import feed_chunks, feed_head, needed_chunks
+from imagegs.codec.table import KIND_GAUSSIANS
 from imagegs.decoding import decode
 from imagegs.errors import ChecksumError, ConfigError, FormatError, TruncatedError
 from imagegs.gaussians import Gaussians2D

@@ -72,7 +72,7 @@ def _facts(file: GsimgFile) -> dict[str, Any]:
 
 def _levels(chunks: tuple[Chunk, ...]) -> list[dict[str, Any]]:
     """What the chunks of Gaussians of each level come to; the PSNR is that of the prefix which ends with the level."""
-    from ..codec.format import KIND_GAUSSIANS
+    from ..codec.table import KIND_GAUSSIANS
 
     levels: dict[int, list[Chunk]] = {}
     for chunk in chunks:

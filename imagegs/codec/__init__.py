@@ -5,7 +5,8 @@ quantization   Gaussians2D <-> Symbols on a Grid (quantizer 0)
 packing        Symbols <-> payload (coding 0: fixed width)
 blocks         parts of the canvas, and how far Gaussians reach beyond them
 fields         numbers <-> bytes
-format         header, metadata, chunk table, payloads <-> the bytes of a file
+table          the chunk table, whole or in pages <-> bytes
+format         header, metadata, table, payloads <-> the bytes of a file
 codings        which quantizer and coding a number means
 stream         Decoder: a file read as its bytes come
 storage        all of them together: write_file and parse, save and load
@@ -13,7 +14,7 @@ storage        all of them together: write_file and parse, save and load
 """
 
 from .blocks import Blocks, reach
-from .format import VERSION, Chunk, Header, Payload, round_background
+from .format import VERSION, Header, Payload, round_background
 from .quantization import BitWidths, Grid, Symbols, choose_grid, dequantize, quantize, round_to_grid
 from .storage import (
     GsimgFile,
@@ -27,6 +28,7 @@ from .storage import (
     write_levels,
 )
 from .stream import Decoder
+from .table import Chunk
 
 __all__ = [
     "VERSION",

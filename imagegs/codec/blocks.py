@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,14 @@ class Blocks:
         x, y, side = column << self.shift, row << self.shift, 1 << self.shift
         return x, y, min(side, self.width - x), min(side, self.height - y)
 
+    def run_box(self, first: int, last: int) -> Box:
+        """The rectangle around all blocks from the first to the last, cut at the canvas."""
+        x, y, _, _ = self.box(first)
+        left, top, width, height = self.box(last)
+        if not self.shift or first // self.columns == last // self.columns:
+            return x, y, left + width - x, top + height - y
+        return 0, y, self.width, top + height - y
+
     def of(self, means: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """The blocks [N] that hold centres [N, 2], or are nearest to those outside of the canvas."""
         if not self.shift:
@@ -110,3 +119,23 @@ def touches(box: Box, margin: float, region: tuple[float, float, float, float]) 
         start - margin <= other + length and other <= start + side + margin
         for start, side, other, length in zip(box[:2], box[2:], region[:2], region[2:], strict=True)
     )
+
+
+class Runs:
+    """A set of blocks, as runs of their numbers that have no block in common."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+
+    def add(self, first: int, last: int) -> None:
+        """Add all blocks from the first to the last."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        if low < high:
+            first, last = min(first, self._firsts[low]), max(last, self._lasts[high - 1])
+        self._firsts[low:high], self._lasts[low:high] = [first], [last]
+
+    def meets(self, first: int, last: int) -> bool:
+        """Whether a block from the first to the last is in the set."""
+        low = bisect_left(self._lasts, first)
+        return low < len(self._firsts) and self._firsts[low] <= last

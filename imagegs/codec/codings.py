@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import FormatError
 from ..gaussians import Gaussians2D
 from .blocks import Box
-from .format import GAUSSIANS_PER_BYTE, Chunk, Header
+from .format import Header
 from .packing import FixedWidthDecoder, concatenate, grid_from_bytes, grid_to_bytes, packed_length
 from .quantization import Grid, dequantize
+from .table import GAUSSIANS_PER_BYTE, Chunk
 
 if TYPE_CHECKING:
     from .lattice import Lattice
@@ -71,14 +72,23 @@ def parameters(quantizer: Grid | Lattice) -> tuple[int, bytes]:
     return 1, quantizer.to_bytes()
 
 
+def check_coding(chunk: Chunk, coding: Coding) -> None:
+    """Check the coding of a chunk of Gaussians, or of all of a page.
+
+    Raises:
+        FormatError: it is another.
+    """
+    if chunk.coding != coding.number:
+        raise FormatError(f"coding: expected {coding.number} ({coding.name}), found {chunk.coding}")
+
+
 def check_chunk(chunk: Chunk, coding: Coding, quantizer: Any) -> None:
     """Check what the table says of a chunk of Gaussians against its coding.
 
     Raises:
         FormatError: the coding is another, or so many Gaussians do not have so many bytes in it.
     """
-    if chunk.coding != coding.number:
-        raise FormatError(f"coding: expected {coding.number} ({coding.name}), found {chunk.coding}")
+    check_coding(chunk, coding)
     least, most = coding.lengths(quantizer, chunk.count)
     if chunk.length < least or (most is not None and chunk.length > most):
         expected = (

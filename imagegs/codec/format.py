@@ -1,4 +1,4 @@
-r"""The bytes of a ``.gsimg`` file, version 2.0; docs/format.md is the specification, this is its summary.
+r"""The bytes of a ``.gsimg`` file, version 2.1; docs/format.md is the specification, this is its summary.
 
 ```
 start      u8[8] signature 89 "GSI" 0D 0A 1A 0A   u8 major   u8 minor   varint head_length
@@ -8,8 +8,10 @@ metadata   varint n   u8[n] opaque here: PictureInfo.to_bytes(), or nothing
 table      varint chunk_count, and for each chunk
            varint entry_length   varint kind   u8 coding   varint level   varint block   varint count
            varint48 length   varint reach   u16 psnr   u32 CRC-32C of the payload
+           (varint last   varint48 span if kind is 2, a page)
 u32        CRC-32C of everything above; up to here it is the head, which ends head_length bytes after that field
-payloads   without holes, in the order of the table, up to the end of the file
+pages      without holes, in the order of the table: entries of chunks of Gaussians, if the table has none itself
+payloads   without holes, in the order of the pages and then of the table, up to the end of the file
 ```
 
 Little-endian. A newer minor version may append fields to the header, to the entries and after the table, and add kinds
@@ -20,41 +22,37 @@ No payload and no parameter of a quantizer is looked into here: ``codings`` know
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import ConfigError, FormatError, VersionError
 from ..gaussians import MAX_CHANNELS, MAX_SIDE, MAX_TOP_K, Blend, FloatArray
-from .blocks import MAX_REACH, MAX_SHIFT, MIN_SHIFT, Blocks
+from .blocks import MAX_SHIFT, MIN_SHIFT, Blocks
 from .fields import CHECKSUM_BYTES, Fields, check_sum, checksum, read_varint, varint
+from .table import (
+    KIND_GAUSSIANS,
+    MAX_COUNT,
+    Chunk,
+    Page,
+    check_total,
+    cut_pages,
+    read_page,
+    read_table,
+    table_bytes,
+)
 
 SIGNATURE = b"\x89GSI\r\n\x1a\n"
-VERSION = (2, 0)
+VERSION = (2, 1)
+_PAGED_MINOR = 1
+"""The first minor version with pages; a file without them is of version 2.0."""
 
-KIND_GAUSSIANS = 1
 BLEND_IDS: dict[Blend, int] = {"normalized": 0, "topk": 1, "sum": 2}
-
-MAX_COUNT = 2**32 - 1
-"""Most Gaussians in a file, and the largest length of its head."""
-
-MAX_LENGTH = 2**48 - 1
-"""Longest payload, bytes."""
-
-MAX_SIZE = 2**53 - 1
-"""Largest file, bytes: offsets are exact as binary64 too."""
-
-GAUSSIANS_PER_BYTE = 512
-"""Most Gaussians that one byte of a payload may stand for."""
 
 START_BYTES = 10
 """Signature and version: what `check_start` looks at."""
-
-MAX_PSNR = 655.35
-"""Largest value of the field ``psnr``, dB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,40 +91,6 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """One entry of the chunk table.
-
-    Attributes:
-        kind: 1 is Gaussians; others are skipped.
-        coding: how the payload is coded, 0 is fixed width.
-        level: level of detail, 0 is the coarsest.
-        block: block of the canvas.
-        count: Gaussians in the chunk.
-        offset: start of the payload in the file, bytes.
-        length: length of the payload, bytes.
-        reach: how far its Gaussians reach beyond the block, pixels.
-        psnr: quality of the prefix that ends with this chunk, dB; None where the file does not say.
-        checksum: CRC-32C of the payload.
-    """
-
-    kind: int
-    coding: int
-    level: int
-    block: int
-    count: int
-    offset: int
-    length: int
-    reach: int
-    psnr: float | None
-    checksum: int
-
-    @property
-    def end(self) -> int:
-        """Where the payload ends in the file."""
-        return self.offset + self.length
-
-
-@dataclass(frozen=True)
 class Payload:
     """Bytes on their way into a file, with what the chunk table says of them beside their place and checksum."""
 
@@ -148,9 +112,10 @@ class Head:
         version: (major, minor) of the file.
         header: what holds for the whole picture.
         metadata: the opaque block.
-        chunks: the table, unknown kinds included.
-        length: bytes of the head, where the first payload starts.
-        table_length: bytes of the table.
+        chunks: the table, unknown kinds included. Those of a page that was not read are one, of kind 0.
+        length: bytes of the head and of its pages, where the first payload starts.
+        table_length: bytes of the table and of its pages.
+        pages: of the table.
     """
 
     version: tuple[int, int]
@@ -159,6 +124,17 @@ class Head:
     chunks: tuple[Chunk, ...]
     length: int
     table_length: int
+    pages: tuple[Page, ...] = ()
+
+    @property
+    def newer(self) -> bool:
+        """Whether the file may hold more fields than are known here."""
+        return self.version > VERSION
+
+    def with_pages(self, found: Mapping[int, Sequence[Chunk]]) -> Head:
+        """The head with the chunks of some of its pages, by their numbers."""
+        chunks = [chunk for number, span in enumerate(self.chunks) for chunk in found.get(number, (span,))]
+        return replace(self, chunks=tuple(chunks))
 
     @property
     def end(self) -> int:
@@ -172,13 +148,17 @@ def round_background(background: FloatArray) -> FloatArray:
     return np.clip(background, -largest, largest).astype(np.float16).astype(np.float32)
 
 
-def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]) -> bytes:
+def write_container(
+    header: Header, metadata: bytes, payloads: Sequence[Payload], *, page_entries: int | None = None
+) -> bytes:
     """Lay out a file.
 
     Args:
         header: what holds for the whole picture.
         metadata: the opaque block, may be empty.
         payloads: the chunks, those of kind 1 in ascending order of (level, block).
+        page_entries: cut the table into pages of so many chunks at most; those of other kinds are moved to the end.
+            None keeps all of it in the head.
 
     Returns:
         The bytes of the file.
@@ -186,36 +166,47 @@ def write_container(header: Header, metadata: bytes, payloads: Sequence[Payload]
     Raises:
         ConfigError: the chunks are not such as the format allows, or a part is longer than its field can say.
     """
-    head = write_head(header, metadata, [_chunk(payload) for payload in payloads])
+    counts: list[int] = []
+    if page_entries is not None:
+        payloads = sorted(payloads, key=lambda payload: payload.kind != KIND_GAUSSIANS)
+        known = [_chunk(payload) for payload in payloads if payload.kind == KIND_GAUSSIANS]
+        counts = cut_pages(known, header.blocks, page_entries)
+    head = write_head(header, metadata, [_chunk(payload) for payload in payloads], counts)
     return b"".join([head, *(payload.data for payload in payloads)])
 
 
-def write_head(header: Header, metadata: bytes, chunks: Sequence[Chunk]) -> bytes:
+def write_head(header: Header, metadata: bytes, chunks: Sequence[Chunk], counts: Sequence[int] = ()) -> bytes:
     """Everything before the payloads, for who writes these one after the other.
 
     Args:
         header: what holds for the whole picture.
         metadata: the opaque block, may be empty.
         chunks: the table; their offsets are not looked at, since they follow from the lengths.
+        counts: how many chunks each page of the table has; those of other kinds stand after all that are on pages.
+            Nothing keeps the whole table in the head.
 
     Returns:
-        The bytes of the head.
+        The bytes of the head and of the pages.
 
     Raises:
         ConfigError: the chunks are not such as the format allows, or a part is longer than its field can say.
     """
     fields = _header_bytes(header)
-    table = b"".join([varint(len(chunks)), *map(_with_length, map(_entry_bytes, chunks))])
+    table, pages = table_bytes(chunks, counts)
     rest = b"".join([_with_length(fields), _with_length(metadata), table])
     if len(rest) + CHECKSUM_BYTES > MAX_COUNT:
         raise ConfigError(f"head: expected at most {MAX_COUNT:,} bytes, found {len(rest) + CHECKSUM_BYTES:,}")
-    head = SIGNATURE + bytes(VERSION) + varint(len(rest) + CHECKSUM_BYTES) + rest
-    head += struct.pack("<I", checksum(head))
+    minor = _PAGED_MINOR if pages else 0
+    data = SIGNATURE + bytes([VERSION[0], minor]) + varint(len(rest) + CHECKSUM_BYTES) + rest
+    data += struct.pack("<I", checksum(data))
     try:
-        read_head(head, max_pixels=MAX_SIDE * MAX_SIDE, name="file")
+        head = read_head(data, max_pixels=MAX_SIDE * MAX_SIDE, name="file")
+        for number, (page, span) in enumerate(zip(head.pages, head.chunks, strict=False)):
+            read_page(pages[number], page, span.offset, newer=False, where=f"file: page {number}")
+        check_total("file: table", sum(chunk.count for chunk in chunks if chunk.kind == KIND_GAUSSIANS))
     except FormatError as error:
         raise ConfigError(str(error)) from error
-    return head
+    return b"".join([data, *pages])
 
 
 def _chunk(payload: Payload) -> Chunk:
@@ -249,34 +240,6 @@ def _header_bytes(header: Header) -> bytes:
             _with_length(header.parameters),
         ]
     )
-
-
-def _entry_bytes(chunk: Chunk) -> bytes:
-    for what, value, largest in (
-        ("count", chunk.count, MAX_COUNT),
-        ("length", chunk.length, MAX_LENGTH),
-        ("reach", chunk.reach, MAX_REACH),
-    ):
-        if value > largest:
-            raise ConfigError(f"{what}: expected at most {largest:,}, found {value:,}")
-    return b"".join(
-        [
-            varint(chunk.kind),
-            bytes([chunk.coding]),
-            varint(chunk.level),
-            varint(chunk.block),
-            varint(chunk.count),
-            varint(chunk.length),
-            varint(chunk.reach),
-            struct.pack("<HI", _psnr_code(chunk.psnr), chunk.checksum),
-        ]
-    )
-
-
-def _psnr_code(psnr: float | None) -> int:
-    if psnr is None or math.isnan(psnr):
-        return 0
-    return round(100 * min(max(psnr, 0.01), MAX_PSNR))
 
 
 def check_start(start: bytes | bytearray, name: str) -> None:
@@ -324,6 +287,8 @@ def head_size(start: bytes | bytearray, name: str) -> int | None:
 def read_head(data: bytes, *, max_pixels: int, name: str) -> Head:
     """Take a head apart, trusting nothing; the order of the checks is that of docs/format.md, section 12.
 
+    Its pages come after it, so that its chunks are not known yet where it has some.
+
     Args:
         data: the head, exactly as long as `head_size` says.
         max_pixels: refuse a canvas of more pixels.
@@ -349,10 +314,12 @@ def read_head(data: bytes, *, max_pixels: int, name: str) -> Head:
     header = _read_header(fields.part("header", fields.varint("header length"), f"{name}: header"), max_pixels, newer)
     metadata = fields.take("metadata", fields.varint("metadata length"))
     table_start = fields.at
-    chunks = _read_table(fields, header, len(data), newer, name)
+    paged = data[9] >= _PAGED_MINOR
+    pages, chunks = read_table(fields, header.blocks, len(data), paged=paged, newer=newer, name=name)
     table_length = fields.at - table_start
     fields.finish(newer=newer)
-    return Head((data[8], data[9]), header, metadata, chunks, len(data), table_length)
+    more = sum(page.entry.length for page in pages)
+    return Head((data[8], data[9]), header, metadata, chunks, len(data) + more, table_length + more, pages)
 
 
 def _read_header(fields: Fields, max_pixels: int, newer: bool) -> Header:
@@ -382,50 +349,3 @@ def _within(fields: Fields, what: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise FormatError(f"{fields.where}: {what}: expected {low} to {high:,}, found {value:,}")
     return value
-
-
-def _read_table(fields: Fields, header: Header, offset: int, newer: bool, name: str) -> tuple[Chunk, ...]:
-    chunks: list[Chunk] = []
-    total, last = 0, (0, -1)
-    for number in range(fields.varint("number of chunks")):
-        where = f"{name}: chunk {number}"
-        entry = fields.part(f"entry {number} of the table", fields.varint("length of a table entry"), where)
-        chunk = _read_entry(entry, offset, newer)
-        offset = chunk.end
-        if offset > MAX_SIZE:
-            raise FormatError(f"{where}: expected an end of at most {MAX_SIZE:,}, found {offset:,}")
-        if chunk.kind == 0:
-            raise FormatError(f"{where}: kind: expected a number from 1, found 0")
-        if chunk.kind == KIND_GAUSSIANS:
-            _check_gaussians(where, chunk, header, last)
-            last, total = (chunk.level, chunk.block), total + chunk.count
-            if total > MAX_COUNT:
-                raise FormatError(f"{where}: expected at most {MAX_COUNT:,} Gaussians in all, found {total:,}")
-        chunks.append(chunk)
-    if last[1] < 0:
-        raise FormatError(f"{name}: table: expected a chunk of Gaussians of level 0, found none")
-    return tuple(chunks)
-
-
-def _read_entry(fields: Fields, offset: int, newer: bool) -> Chunk:
-    kind, coding = fields.varint("kind"), fields.u8("coding")
-    level, block, count = (fields.varint(what) for what in ("level", "block", "count"))
-    length, reach = fields.varint("length", bits=48), fields.varint("reach")
-    code, found = fields.u16("psnr"), fields.u32("checksum")
-    fields.finish(newer=newer)
-    return Chunk(kind, coding, level, block, count, offset, length, reach, code / 100 if code else None, found)
-
-
-def _check_gaussians(where: str, chunk: Chunk, header: Header, last: tuple[int, int]) -> None:
-    if (chunk.level, chunk.block) <= last or chunk.level > last[0] + (last[1] >= 0):
-        expected = "level 0" if last[1] < 0 else f"a level and block after {last[0]}, {last[1]} that leave out no level"
-        raise FormatError(f"{where}: expected {expected}, found {chunk.level}, {chunk.block}")
-    if chunk.block >= len(header.blocks):
-        raise FormatError(f"{where}: block: expected one of {len(header.blocks):,}, found {chunk.block:,}")
-    most = GAUSSIANS_PER_BYTE * chunk.length
-    if chunk.count > most:
-        raise FormatError(
-            f"{where}: count: expected at most {most:,} Gaussians in {chunk.length:,} bytes, found {chunk.count:,}"
-        )
-    if chunk.length and not chunk.count:
-        raise FormatError(f"{where}: length: expected 0 bytes for 0 Gaussians, found {chunk.length:,}")

@@ -23,10 +23,11 @@ from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
 from .blocks import Blocks, reach
 from .codings import parameters
-from .format import KIND_GAUSSIANS, Chunk, Header, Payload, round_background, write_container
+from .format import Header, Payload, round_background, write_container, write_head
 from .packing import pack
 from .quantization import BitWidths, Grid, Symbols, choose_grid, dequantize, quantize
 from .stream import Decoder, feed_chunks, feed_head
+from .table import KIND_GAUSSIANS, Chunk
 
 if TYPE_CHECKING:
     from .lattice import Lattice
@@ -96,6 +97,7 @@ def write_file(
     info: PictureInfo | None = None,
     levels: Sequence[int] | None = None,
     block_shift: int = 0,
+    page_entries: int | None = None,
 ) -> bytes:
     """The bytes of a ``.gsimg`` file with symbols of fixed width; the same input gives the same bytes.
 
@@ -106,6 +108,7 @@ def write_file(
         info: what is needed to give the channels back as files; None stores nothing.
         levels: how many Gaussians each level has, level 0 first; None is one level.
         block_shift: blocks are squares of 2 to this pixels, 6 to 16; 0 is one block.
+        page_entries: see `write_levels`.
 
     Returns:
         The whole file.
@@ -142,6 +145,7 @@ def write_file(
         top_k=gaussians.top_k,
         block_shift=block_shift,
         info=info,
+        page_entries=page_entries,
     )
 
 
@@ -175,6 +179,7 @@ def write_levels(
     top_k: int = 10,
     block_shift: int = 0,
     info: PictureInfo | None = None,
+    page_entries: int | None = None,
 ) -> bytes:
     """The bytes of a ``.gsimg`` file from payloads, whatever quantizer made them.
 
@@ -189,6 +194,8 @@ def write_levels(
         top_k: K of the blend ``topk``.
         block_shift: blocks are squares of 2 to this pixels, 6 to 16; 0 is one block.
         info: what is needed to give the channels back as files; None stores nothing.
+        page_entries: cut the table into pages of so many chunks at most, 1 to 4,096, of which who decodes a region
+            reads only some; None keeps all of it in the head.
 
     Returns:
         The whole file.
@@ -201,7 +208,7 @@ def write_levels(
     number, stored = parameters(quantizer)
     header = Header(height, width, blend, top_k, round_background(background), number, stored, block_shift)
     coded = [replace(payload, coding=number) if payload.kind == KIND_GAUSSIANS else payload for payload in payloads]
-    return write_container(header, b"" if info is None else info.to_bytes(), coded)
+    return write_container(header, b"" if info is None else info.to_bytes(), coded, page_entries=page_entries)
 
 
 def with_psnrs(data: bytes, psnrs: Sequence[float | None]) -> bytes:
@@ -222,25 +229,15 @@ def with_psnrs(data: bytes, psnrs: Sequence[float | None]) -> bytes:
     feed_head(io.BytesIO(data), decoder)
     if decoder.head is None:
         decoder.finish()
-    assert decoder.head is not None
-    chunks = [chunk for chunk in decoder.head.chunks if chunk.kind == KIND_GAUSSIANS]
-    if len(psnrs) != len(chunks):
-        raise ConfigError(f"psnrs: expected {len(chunks)}, one for each chunk, found {len(psnrs)}")
+    head = decoder.head
+    assert head is not None
+    count = sum(chunk.kind == KIND_GAUSSIANS for chunk in head.chunks)
+    if len(psnrs) != count:
+        raise ConfigError(f"psnrs: expected {count}, one for each chunk, found {len(psnrs)}")
     found = iter(psnrs)
-    payloads = [
-        Payload(
-            data[chunk.offset : chunk.end],
-            chunk.count,
-            chunk.level,
-            chunk.block,
-            chunk.reach,
-            next(found) if chunk.kind == KIND_GAUSSIANS else chunk.psnr,
-            chunk.kind,
-            chunk.coding,
-        )
-        for chunk in decoder.head.chunks
-    ]
-    return write_container(decoder.head.header, decoder.head.metadata, payloads)
+    chunks = [replace(chunk, psnr=next(found)) if chunk.kind == KIND_GAUSSIANS else chunk for chunk in head.chunks]
+    counts = [page.entry.count for page in head.pages]
+    return write_head(head.header, head.metadata, chunks, counts) + data[head.length :]
 
 
 def parse(data: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "bytes", strict: bool = True) -> GsimgFile:

@@ -1,7 +1,7 @@
 """A ``.gsimg`` file read as its bytes come (docs/format.md, section 12).
 
 ```
-feed ─> start ─> head ──────────────> header, info, chunks
+feed ─> start ─> head ─> pages, if any ─> header, info, chunks
                   └─> payload ─ checksum ─ BlockDecoder of its block ─> symbols ─ gaussians() ─> Gaussians2D
 ```
 
@@ -10,17 +10,19 @@ Every check is made as soon as its bytes are there, and memory is taken in propo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from ..errors import ConfigError, FormatError, ShapeError, TruncatedError
 from ..gaussians import Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
-from .blocks import touches
-from .codings import BlockDecoder, Coding, check_chunk, find
+from .blocks import Runs, touches
+from .codings import BlockDecoder, Coding, check_chunk, check_coding, find
 from .fields import check_sum, checksum
-from .format import KIND_GAUSSIANS, START_BYTES, Chunk, Head, Header, check_start, head_size, read_head
+from .format import START_BYTES, Head, Header, check_start, head_size, read_head
+from .table import KIND_GAUSSIANS, KIND_SPAN, Chunk, check_total, read_page
 
+_LEVELLED = (KIND_GAUSSIANS, KIND_SPAN)
 _PIECE = 1 << 20
 """Bytes read from a file at a time: a file may claim any length."""
 
@@ -29,19 +31,27 @@ class Decoder:
     """Takes the bytes of a file in pieces of any size.
 
     Attributes:
-        head: what stands before the payloads; None until it is complete.
+        head: what stands before the payloads; None until it is complete, with those of its pages that are wanted.
         info: what is needed to give the channels back as files; None until then, and where the file does not say.
         quantizer: how symbols become numbers; None until then.
         received: bytes taken so far, those passed over included.
         attribute_bits: bits of the chunks that were decoded, by attribute.
     """
 
-    def __init__(self, *, max_pixels: int = MAX_PIXELS, name: str = "bytes") -> None:
+    def __init__(
+        self,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        name: str = "bytes",
+        pages: Callable[[Head], Iterable[int]] | None = None,
+    ) -> None:
         """Wait for the first byte.
 
         Args:
             max_pixels: refuse a canvas of more pixels.
             name: what an error calls the file.
+            pages: the numbers of those that are wanted, from a head none of whose pages was read, as `needed_pages`
+                gives them; chunks on others are passed over. None reads all.
         """
         self.head: Head | None = None
         self.info: PictureInfo | None = None
@@ -50,12 +60,17 @@ class Decoder:
         self.attribute_bits: dict[str, float] = {}
         self._max_pixels = max_pixels
         self._name = name
+        self._pages = pages
+        self._listed: Head | None = None  # as its own bytes say, before its pages
+        self._read: dict[int, tuple[Chunk, ...]] = {}  # the chunks of each page
+        self._barred: frozenset[int] = frozenset()
         self._coding: Coding | None = None
         self._selected: frozenset[int] | None = None
-        self._next = 0  # number of the chunk whose bytes come
+        self._coming: tuple[Chunk, ...] = ()  # after the head: the entries of its pages, then the chunks
+        self._next = 0  # number of the one whose bytes come
         self._taken = 0  # bytes of it that came
         self._checksum = 0
-        self._bytes = bytearray()  # of the head, then of that chunk if it is selected
+        self._bytes = bytearray()  # of the head, then of that page or chunk if it is selected
         self._symbols: list[Any] = []
         self._decoders: dict[int, BlockDecoder] = {}
         self._payloads: dict[int, list[tuple[bytes, int]]] = {}
@@ -78,23 +93,23 @@ class Decoder:
 
     @property
     def needed(self) -> int:
-        """Bytes that are missing for the next chunk, or for the head as far as its length is known; 0 at the end."""
-        if self.head is None:
+        """Bytes that are missing for the next page or chunk, or for the head as far as it is known; 0 at the end."""
+        if not self._coming:
             size = head_size(self._bytes, self._name)
             return (
                 max(START_BYTES + 1, len(self._bytes) + 1) - len(self._bytes) if size is None else size - self.received
             )
-        return 0 if self.complete else self.head.chunks[self._next].length - self._taken
+        return 0 if self.complete else self._coming[self._next].length - self._taken
 
     @property
     def run(self) -> int:
-        """Bytes that are missing up to the next chunk that may be passed over: what can be read in one piece."""
-        if self.head is None or self.complete:
+        """Bytes that are missing up to what may be passed over next: what can be read in one piece."""
+        if not self._coming or self.complete:
             return self.needed
         end = self._next + 1
-        while end < len(self.head.chunks) and (self._selected is None or self._wants(end)):
+        while end < len(self._coming) and (self._selected is None or self._wants(end)):
             end += 1
-        return self.head.chunks[end - 1].end - self.received
+        return self._coming[end - 1].end - self.received
 
     @property
     def whole(self) -> tuple[Chunk, ...]:
@@ -106,7 +121,7 @@ class Decoder:
         """The highest level that is complete, in all blocks; -1 if none is."""
         if self.head is None:
             return -1
-        coming = [chunk.level for chunk in self.head.chunks[self._next :] if chunk.kind == KIND_GAUSSIANS]
+        coming = [chunk.level for chunk in self.head.chunks[self._next :] if chunk.kind in _LEVELLED]
         return coming[0] - 1 if coming else _top_level(self.head)
 
     def select(self, numbers: Iterable[int]) -> None:
@@ -116,26 +131,36 @@ class Decoder:
             numbers: of chunks of Gaussians in the table, with each those of the same block and lower levels.
 
         Raises:
-            ConfigError: the head is not there yet, or the first chunk is.
+            ConfigError: the head is not there yet, or the first chunk is, or a page was passed over that may have a
+                lower level of one of their blocks.
         """
         if self.head is None or self.received > self.head.length:
             raise ConfigError("select: expected to be asked between the head of a file and its first chunk")
-        self._selected = frozenset(numbers)
+        selected = frozenset(numbers)
+        if barred := selected & self._barred:
+            raise ConfigError(
+                f"select: expected the pages of all lower levels of a block to be read, found that of chunk "
+                f"{min(barred)} passed over"
+            )
+        self._selected = selected
 
     @property
     def passable(self) -> bool:
-        """Whether `skip` may pass over what comes next: after `select`, what that did not name."""
+        """Whether `skip` may pass over what comes next.
+
+        That are pages that are not wanted, what belongs to such, and, after `select`, what that did not name.
+        """
         return not (self._selected is None or self.complete or self._taken or self._wants(self._next))
 
     def skip(self) -> None:
-        """Pass over the next chunk, whose bytes will not be fed and are not checked.
+        """Pass over the next page or chunk, whose bytes will not be fed and are not checked.
 
         Raises:
             ConfigError: it is to be decoded, or some of its bytes were fed.
         """
-        if self.head is None or not self.passable:
+        if not self._coming or not self.passable:
             raise ConfigError("skip: expected a chunk to come that was not selected")
-        self.received += self.head.chunks[self._next].length
+        self.received += self._coming[self._next].length
         self._advance()
 
     def feed(self, data: bytes | bytearray | memoryview) -> bool:
@@ -155,7 +180,7 @@ class Decoder:
         view, before = memoryview(data).cast("B"), len(self._symbols)
         try:
             while view:
-                taken = self._feed_head(view) if self.head is None else self._feed_chunk(view)
+                taken = self._feed_chunk(view) if self._coming else self._feed_head(view)
                 view = view[taken:]
         except FormatError as error:
             self._failure = error
@@ -203,7 +228,7 @@ class Decoder:
         if self.head is None or strict or self.level < 0:
             raise TruncatedError(self._missing())
         chunks = self.head.chunks[self._next :]
-        if not any(self._wants(self._next + k) or chunk.kind != KIND_GAUSSIANS for k, chunk in enumerate(chunks)):
+        if not any(self._wants(self._next + k) or chunk.kind not in _LEVELLED for k, chunk in enumerate(chunks)):
             return ()
         return (
             f"{self._name}: expected {self.head.end:,} bytes, found {self.received:,}: what there is was drawn; "
@@ -226,25 +251,47 @@ class Decoder:
         except FormatError as error:
             raise FormatError(f"{self._name}: header: {error}") from error
         self.info = _read_info(head, self._name)
-        for number, chunk in enumerate(head.chunks):
-            where = f"{self._name}: chunk {number}"
-            if not chunk.length:
-                check_sum(where, chunk.checksum, 0)
+        if not head.pages:
+            self._open(head)
+            return
+        for number, page in enumerate(head.pages):
+            try:
+                check_coding(page.entry, self._coding)
+            except FormatError as error:
+                raise FormatError(f"{self._name}: page {number}: {error}") from error
+        if self._pages is not None:
+            self._selected = frozenset(self._pages(head))
+        self._listed = head
+        self._begin(tuple(page.entry for page in head.pages))
+
+    def _open(self, head: Head) -> None:
+        """Go on from a head that is complete to its chunks."""
+        self._check_chunks(head.chunks, f"{self._name}: chunk")
+        check_total(f"{self._name}: table", sum(chunk.count for chunk in head.chunks if chunk.kind == KIND_GAUSSIANS))
+        self.head = head
+        self._begin(head.chunks)
+
+    def _check_chunks(self, chunks: Iterable[Chunk], where: str) -> None:
+        """Compare what a table says of its chunks with their coding."""
+        assert self._coding is not None
+        for number, chunk in enumerate(chunks):
+            if not chunk.length and chunk.kind != KIND_SPAN:
+                check_sum(f"{where} {number}", chunk.checksum, 0)
             if chunk.kind == KIND_GAUSSIANS:
                 try:
                     check_chunk(chunk, self._coding, self.quantizer)
                 except FormatError as error:
-                    raise FormatError(f"{where}: {error}") from error
-        self.head = head
-        self._next = -1
+                    raise FormatError(f"{where} {number}: {error}") from error
+
+    def _begin(self, coming: tuple[Chunk, ...]) -> None:
+        self._coming, self._next = coming, -1
         self._advance()
 
     def _feed_chunk(self, view: memoryview) -> int:
-        assert self.head is not None
         if self.complete:
-            end = self.head.end
+            end = self.received
             raise FormatError(f"{self._name}: end: expected a file of {end:,} bytes, found {end + len(view):,} or more")
-        chunk = self.head.chunks[self._next]
+        chunk = self._coming[self._next]
         piece = bytes(view[: chunk.length - self._taken])
         self._taken += len(piece)
         self.received += len(piece)
@@ -252,21 +299,52 @@ class Decoder:
         if self._wants(self._next):
             self._bytes += piece
         if self._taken == chunk.length:
-            self._decode_chunk(chunk)
+            if self.head is None:
+                self._decode_page(chunk)
+            elif chunk.kind != KIND_SPAN:
+                self._decode_chunk(chunk)
             self._advance()
         return len(piece)
 
     def _advance(self) -> None:
-        """Go to the next chunk that has bytes."""
-        assert self.head is not None
+        """Go to the next page or chunk that has bytes."""
         self._next += 1
-        while self._next < len(self.head.chunks) and not self.head.chunks[self._next].length:
+        while self._next < len(self._coming) and not self._coming[self._next].length:
             self._next += 1
         self._taken, self._checksum = 0, 0
         self._bytes.clear()
         if self.complete:
             self._decoders.clear()
             self._payloads.clear()
+        elif self._next == len(self._coming):
+            self._close_pages()
+
+    def _decode_page(self, entry: Chunk) -> None:
+        assert self._listed is not None
+        where = f"{self._name}: page {self._next}"
+        check_sum(where, entry.checksum, self._checksum)
+        if self._wants(self._next):
+            head = self._listed
+            page, start = head.pages[self._next], head.chunks[self._next].offset
+            found = read_page(bytes(self._bytes), page, start, newer=head.newer, where=where)
+            self._check_chunks(found, f"{where}: entry")
+            self._read[self._next] = found
+
+    def _close_pages(self) -> None:
+        """Go on from the pages to the chunks, of which those are barred that those on other pages come before."""
+        assert self._listed is not None
+        head = self._listed.with_pages(self._read)
+        passed = iter([page for number, page in enumerate(head.pages) if number not in self._read])
+        unknown, barred = Runs(), set()
+        for number, chunk in enumerate(head.chunks):
+            if chunk.kind == KIND_SPAN:
+                unknown.add(chunk.block, next(passed).last)
+            elif chunk.kind == KIND_GAUSSIANS and unknown.meets(chunk.block, chunk.block):
+                barred.add(number)
+        self._barred, self._selected = frozenset(barred), None
+        if len(self._read) < len(head.pages):
+            self._selected = frozenset(range(len(head.chunks))) - self._barred
+        self._open(head)
 
     def _decode_chunk(self, chunk: Chunk) -> None:
         assert self.head is not None
@@ -301,19 +379,49 @@ class Decoder:
             raise FormatError(f"chunk {self._next}: {error}") from error
 
     def _wants(self, number: int) -> bool:
-        assert self.head is not None
-        return self.head.chunks[number].kind == KIND_GAUSSIANS and (self._selected is None or number in self._selected)
+        known = self.head is None or self._coming[number].kind == KIND_GAUSSIANS
+        return known and (self._selected is None or number in self._selected)
 
     def _missing(self) -> str:
         """What is missing, as an error says it."""
         found = f"found the end at {self.received:,}"
-        if self.head is None:
+        if not self._coming:
             size = head_size(self._bytes, self._name)
             if size is None:
                 return f"{self._name}: start: expected at least {self.received + self.needed} bytes, {found}"
             return f"{self._name}: head: expected {size:,} bytes, {found}"
-        chunk = self.head.chunks[self._next]
-        return f"{self._name}: chunk {self._next}: expected {chunk.length:,} bytes from {chunk.offset:,}, {found}"
+        what, chunk = "page" if self.head is None else "chunk", self._coming[self._next]
+        return f"{self._name}: {what} {self._next}: expected {chunk.length:,} bytes from {chunk.offset:,}, {found}"
+
+
+def needed_pages(
+    head: Head, *, level: int | None = None, region: tuple[float, float, float, float] | None = None, margin: float = 0
+) -> frozenset[int]:
+    """The pages that a drawing needs, before any is read; what chunks it needs is then for `needed_chunks` to say.
+
+    A chunk is decoded after those of its block with lower levels, so where a page may have a chunk that touches the
+    region, those with lower levels of any of its blocks are needed too.
+
+    Args:
+        head: of the file.
+        level: the highest level wanted; None is all.
+        region: left x, top y, width, height, canvas pixels; None is the whole canvas.
+        margin: how much further a Gaussian reaches than at the scale of the canvas, pixels.
+
+    Returns:
+        Numbers of pages.
+    """
+    blocks, above, needed = head.header.blocks, Runs(), set()
+    for number, page in reversed(list(enumerate(head.pages))):
+        first, last = page.entry.block, page.last
+        if level is not None and page.entry.level > level:
+            continue
+        if region is None or touches(blocks.run_box(first, last), page.entry.reach + margin, region):
+            above.add(first, last)
+            needed.add(number)
+        elif above.meets(first, last):
+            needed.add(number)
+    return frozenset(needed)
 
 
 def needed_chunks(
@@ -342,18 +450,24 @@ def needed_chunks(
 
 
 def feed_head(file: BinaryIO, decoder: Decoder, limit: int | None = None) -> None:
-    """Feed a decoder from a file up to the end of the head, or of the file.
+    """Feed a decoder from a file up to the end of the head and its pages, or of the file.
+
+    Pages that are not wanted are passed over where the file allows it.
 
     Args:
         file: open for reading, at its start.
         decoder: gets no byte of a payload.
-        limit: read no more than so many bytes.
+        limit: use no more than so many bytes of the file.
 
     Raises:
         FormatError: as `Decoder.feed`.
     """
-    while decoder.head is None and _feed_some(file, decoder, limit):
-        pass
+    size: int | None = None
+    while decoder.head is None:
+        if decoder.passable and size is None:
+            size = _size(file)
+        if not _pass_over(file, decoder, size, limit) and not _feed_some(file, decoder, limit):
+            return
 
 
 def feed_chunks(file: BinaryIO, decoder: Decoder, limit: int | None = None) -> None:
@@ -369,14 +483,20 @@ def feed_chunks(file: BinaryIO, decoder: Decoder, limit: int | None = None) -> N
     """
     size = _size(file)
     while decoder.needed:
-        after = decoder.received + decoder.needed
-        if size is not None and decoder.passable and after <= size and (limit is None or after <= limit):
-            decoder.skip()
-            file.seek(decoder.received)
-        elif not _feed_some(file, decoder, limit):
+        if not _pass_over(file, decoder, size, limit) and not _feed_some(file, decoder, limit):
             return
     if decoder.complete and (limit is None or decoder.received < limit):
         decoder.feed(file.read(1))
+
+
+def _pass_over(file: BinaryIO, decoder: Decoder, size: int | None, limit: int | None) -> bool:
+    """Pass over what comes next, if it is not wanted and all of it is there."""
+    after = decoder.received + decoder.needed
+    if size is None or not decoder.passable or after > size or (limit is not None and after > limit):
+        return False
+    decoder.skip()
+    file.seek(decoder.received)
+    return True
 
 
 def _feed_some(file: BinaryIO, decoder: Decoder, limit: int | None) -> bool:
@@ -400,7 +520,7 @@ def _size(file: BinaryIO) -> int | None:
 
 
 def _top_level(head: Head) -> int:
-    return max(chunk.level for chunk in head.chunks if chunk.kind == KIND_GAUSSIANS)
+    return max(chunk.level for chunk in head.chunks if chunk.kind in _LEVELLED)
 
 
 def _read_info(head: Head, name: str) -> PictureInfo | None:

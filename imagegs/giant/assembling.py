@@ -13,13 +13,20 @@ import numpy.typing as npt
 
 from ..codec.codings import parameters
 from ..codec.fields import checksum
-from ..codec.format import KIND_GAUSSIANS, Chunk, Header, round_background, write_head
+from ..codec.format import Header, round_background, write_head
+from ..codec.table import KIND_GAUSSIANS, MAX_ENTRIES, Chunk, cut_pages
 from ..files import atomic_stream
 from ..fitting.losses import to_psnr
 from .stages import Plan, read_part
 
 OPEN_PARTS = 64
 """Parts whose payloads are held at the same time."""
+
+
+PAGED = 512
+"""Files of more chunks have their table in pages."""
+LEAST_ENTRIES = 32
+"""Most chunks of a page, unless that makes so many pages that larger ones are better."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,20 @@ def _with_psnrs(found: list[Piece], psnrs: Sequence[float]) -> Iterator[Piece]:
 
 
 def head_of(plan: Plan, factor: float, found: Sequence[Piece]) -> bytes:
-    """The head of the file."""
+    """The head of the file, with its pages."""
     number, stored = parameters(plan.lattice(factor))
     tiles, config = plan.tiles, plan.config
     background = round_background(np.array(plan.background, np.float32))
     header = Header(tiles.height, tiles.width, config.blend, config.top_k, background, number, stored, tiles.shift)
     chunks = [piece.chunk for piece in found] or [Chunk(KIND_GAUSSIANS, number, 0, 0, 0, 0, 0, 0, None, checksum(b""))]
-    return write_head(header, plan.windows.info.to_bytes(), [replace(chunk, coding=number) for chunk in chunks])
+    coded = [replace(chunk, coding=number) for chunk in chunks]
+    counts = cut_pages(coded, header.blocks, page_entries(len(coded))) if len(coded) > PAGED else []
+    return write_head(header, plan.windows.info.to_bytes(), coded, counts)
+
+
+def page_entries(count: int) -> int:
+    """Most chunks of a page in a file of so many; a region takes about as many bytes of pages as of their list."""
+    return min(max(1 << (math.isqrt(count // 8) - 1).bit_length(), LEAST_ENTRIES), MAX_ENTRIES)
 
 
 def write(plan: Plan, factor: float, psnrs: Sequence[float], output: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import io
 import random
 import resource
 import signal
@@ -25,6 +26,7 @@ from imagegs.codec.fields import checksum
 from imagegs.codec.format import head_size, read_head
 from imagegs.codec.lattice import Lattice, LatticeSymbols, quantize_colors, quantize_shape
 from imagegs.codec.lattice_file import arrange, place_groups, usual_ends, write_lattice
+from imagegs.codec.stream import feed_head, needed_chunks, needed_pages
 from imagegs.errors import FormatError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -96,7 +98,7 @@ def with_head_checksum(head: bytes) -> bytes:
 
 
 def with_right_checksums(data: bytes) -> bytes:
-    """The same with the checksums that its head and, as far as that can be read, its chunks should have."""
+    """The same with the checksums that its head and, as far as that can be read, its pages or chunks should have."""
     try:
         size = head_size(data, "file")
     except FormatError:
@@ -105,10 +107,10 @@ def with_right_checksums(data: bytes) -> bytes:
         return data
     head, rest = with_head_checksum(data[:size]), data[size:]
     try:
-        chunks = read_head(head, max_pixels=MAX_PIXELS, name="file").chunks
+        found_head = read_head(head, max_pixels=MAX_PIXELS, name="file")
     except FormatError:
         return head + rest
-    for chunk in chunks:
+    for chunk in [page.entry for page in found_head.pages] or found_head.chunks:
         known, found = (
             struct.pack("<I", value) for value in (chunk.checksum, checksum(data[chunk.offset : chunk.end]))
         )
@@ -118,9 +120,16 @@ def with_right_checksums(data: bytes) -> bytes:
 
 
 def try_file(chance: random.Random, data: bytes) -> str:
-    """Decode it in two ways; a word for what happened."""
+    """Decode it in three ways; a word for what happened."""
+    region = (chance.uniform(0, 200), chance.uniform(0, 150), 30.0, 30.0)
+    part = Decoder(max_pixels=MAX_PIXELS, pages=lambda head: needed_pages(head, region=region))
     decoder = Decoder(max_pixels=MAX_PIXELS)
     try:
+        feed_head(io.BytesIO(data), part)
+        if part.head is not None:
+            part.select(needed_chunks(part.head, region=region))
+            part.feed(data[part.received :])
+            part.gaussians(partial=True)
         at = 0
         while at < len(data):
             piece = chance.choice([1, 7, 100, len(data)])

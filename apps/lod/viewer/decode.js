@@ -57,10 +57,14 @@ class Fields {
     return this.take(what, bytes).reduceRight((sum, byte) => sum * 256 + byte, 0);
   }
 
+  u8(what, low, high) {
+    return within(`${this.where}: ${what}`, this.number(what, 1), low, high);
+  }
+
   /** As section 1 has it, of up to 5 bytes below 2^32 or up to 7 below 2^48. */
   varint(what, bits = 32) {
     let value = 0;
-    for (let k = 0; k < (bits === 32 ? 5 : 7); k++) {
+    for (let k = 0; k <= bits / 8; k++) {
       const byte = this.number(what, 1);
       value += (byte & 127) * 128 ** k;
       if (byte > 127) continue;
@@ -101,27 +105,23 @@ function readHead(data, maxPixels) {
   const end = data.length - 4;
   if (end < 11) fail(`head: length: expected at least 4 bytes, found ${data.length - 11}`);
   check('head', new Fields(data.subarray(end), 'head').number('checksum', 4), checksum(data.subarray(0, end)));
-  const newer = data[9] > 0, fields = new Fields(data.subarray(10, end), 'head');
+  const minor = data[9], newer = minor > 1, fields = new Fields(data.subarray(10, end), 'head');
   fields.varint('length');
   const header = readHeader(fields.part('header', 'header'), maxPixels, newer);
   const metadata = fields.part('metadata', 'metadata');
-  const chunks = readTable(fields, header, data.length, newer);
-  fields.finish(newer);
   header.coding = readQuantizer(header.quantizer, header.parameters, header.channels);
   header.planes = readPlanes(metadata, header.channels);
-  chunks.forEach((chunk, number) => checkLength(chunk, header, `chunk ${number}`));
-  return { header, chunks };
+  return { header, minor, found: [], ...readTable(fields, fields.varint('number of chunks'), header, data.length, minor) };
 }
 
 function readHeader(fields, maxPixels, newer) {
-  const width = within('header: width', fields.varint('width'), 1, 1048576);
-  const height = within('header: height', fields.varint('height'), 1, 1048576);
+  const [width, height] = ['width', 'height'].map((what) => within(`header: ${what}`, fields.varint(what), 1, 1048576));
   if (width * height > maxPixels) {
     fail(`header: canvas: expected at most ${maxPixels} pixels, found ${width} x ${height}`);
   }
-  const channels = within('header: channels', fields.number('channels', 1), 1, 32);
-  const blend = BLENDS[within('header: blend', fields.number('blend', 1), 0, 2)];
-  const topK = blend === 'topk' ? within('header: top_k', fields.number('top_k', 1), 1, 32) : 10;
+  const channels = fields.u8('channels', 1, 32);
+  const blend = BLENDS[fields.u8('blend', 0, 2)];
+  const topK = blend === 'topk' ? fields.u8('top_k', 1, 32) : 10;
   const shift = fields.number('block shift', 1);
   if (shift) within('header: block shift, where not 0', shift, 6, 16);
   const background = Float32Array.from({ length: channels }, () => half(fields.number('background', 2)));
@@ -129,40 +129,48 @@ function readHeader(fields, maxPixels, newer) {
   const quantizer = fields.number('quantizer', 1);
   const parameters = fields.part("quantizer's parameters", 'quantizer 1');
   fields.finish(newer);
-  return { width, height, channels, blend, topK, shift, background, quantizer, parameters };
+  return { width, height, channels, blend, topK, shift, background, quantizer, parameters, total: 0 };
 }
 
-function readTable(fields, header, offset, newer) {
-  const chunks = [], blocks = header.shift ? columnsOf(header) * Math.ceil(header.height / 2 ** header.shift) : 1;
-  let last = { level: 0, block: -1 }, total = 0;
-  for (let number = 0, n = fields.varint('number of chunks'); number < n; number++) {
-    const where = `chunk ${number}`, entry = fields.part(`entry ${number} of the table`, where);
+/** The n entries of the head's table, or of a page of it, and where the last chunk ends that starts at `end`. */
+function readTable(fields, n, header, end, minor, page) {
+  const pages = [], chunks = [], blocks = header.shift ? columnsOf(header) * Math.ceil(header.height / 2 ** header.shift) : 1;
+  let [lastLevel, lastBlock] = page ? [page.level, page.block - 1] : [0, -1];
+  for (let number = 0; number < n; number++) {
+    const where = `${page ? fields.where + ': entry' : 'chunk'} ${number}`, entry = fields.part(`entry ${number}`, where);
     const kind = entry.varint('kind'), coding = entry.number('coding', 1);
     const [level, block, count] = ['level', 'block', 'count'].map((what) => entry.varint(what));
     const length = entry.varint('length', 48), reach = entry.varint('reach');
     const psnr = entry.number('psnr', 2) / 100 || null, sum = entry.number('checksum', 4);
-    entry.finish(newer);
-    within(`${where}: end`, offset + length, 0, Number.MAX_SAFE_INTEGER);
-    if (!kind) fail(`${where}: kind: expected a number from 1, found 0`);
-    if (kind === 1) {
-      if (level === last.level ? block <= last.block : level !== last.level + 1 || last.block < 0) fail(`${where}: expected a level and block in order, found ${level}, ${block}`);
-      within(`${where}: block`, block, 0, blocks - 1);
-      within(`${where}: count`, count, length ? 1 : 0, 512 * length);
-      within(`${where}: Gaussians in all`, total += count, 0, 2 ** 32 - 1);
-      last = { level, block };
+    const paged = minor && !page && kind === 2, to = paged ? entry.varint('last') : block;
+    const chunk = { kind, coding, level, block, count, offset: end, length, reach, psnr, checksum: sum };
+    if (paged) [chunk.last, chunk.span] = [to, entry.varint('span', 48)];
+    entry.finish(minor > 1);
+    within(`${where}: end`, end += length + (chunk.span ?? 0), 0, Number.MAX_SAFE_INTEGER);
+    within(`${where}: kind`, kind, 1, page ? 1 : kind);
+    if (paged ? chunks.length : kind === 1 && pages.length) fail(`${where}: expected pages first, and all Gaussians on them`);
+    if (kind === 1 || paged) {
+      if (level === lastLevel ? block <= lastBlock : level !== lastLevel + 1 || lastBlock < 0) fail(`${where}: expected a level and block in order, found ${level}, ${block}`);
+      within(`${where}: block`, to, block, blocks - 1);
+      const most = paged ? Math.min(4096, to - block + 1) : 512 * length;
+      within(`${where}: count`, count, paged ? Math.min(2, most) : length ? 1 : 0, most);
+      if (coding !== header.quantizer) fail(`${where}: coding: expected ${header.quantizer}, found ${coding}`);
+      within(`${where}: length for ${count}`, length, ...(paged ? [14 * count, length] : header.coding.lengths(count)));
+      if (!paged) within(`${where}: Gaussians in all`, header.total += count, 0, 2 ** 32 - 1);
+      [lastLevel, lastBlock] = [level, to];
     }
-    chunks.push({ kind, coding, level, block, count, offset, length, reach, psnr, checksum: sum });
-    offset += length;
+    if (!length) check(where, sum, 0);
+    (paged ? pages : chunks).push(chunk);
   }
-  if (last.block < 0) fail('table: expected a chunk of Gaussians of level 0, found none');
-  return chunks;
-}
-
-function checkLength({ kind, coding, count, length, checksum: sum }, { quantizer, coding: { lengths } }, where) {
-  if (!length) check(where, sum, 0);
-  if (kind !== 1) return;
-  if (coding !== quantizer) fail(`${where}: coding: expected ${quantizer}, found ${coding}`);
-  within(`${where}: length for ${count} Gaussians`, length, ...lengths(count));
+  fields.finish(minor > 1);
+  if (lastBlock < 0) fail('table: expected a chunk of Gaussians of level 0, found none');
+  if (page) {
+    const expected = [page.block, page.level, page.last, page.span, page.reach, page.psnr].join();
+    const reach = Math.max(...chunks.map((chunk) => chunk.reach));
+    const found = [chunks[0].block, lastLevel, lastBlock, end, reach, chunks[n - 1].psnr].join();
+    if (found !== expected) fail(`${fields.where}: expected ${expected} as the head says, found ${found}`);
+  }
+  return { pages, chunks, size: end };
 }
 
 function utf8(bytes) {
@@ -176,9 +184,9 @@ function utf8(bytes) {
 /** Section 5; profiles and the like are not looked into. */
 function readPlanes(fields, channels) {
   if (!fields.data.length) return [{ mode: { 1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA' }[channels], bits: 8, name: '', channels }];
-  const flags = within('metadata: flags', fields.number('flags', 1), 0, 15), planes = [];
-  for (let left = within('metadata: planes', fields.number('planes', 1), 1, 32); left > 0; left--) {
-    const mode = Object.keys(MODES)[within('metadata: mode', fields.number('mode', 1), 0, 4)];
+  const flags = fields.u8('flags', 0, 15), planes = [];
+  for (let left = fields.u8('planes', 1, 32); left > 0; left--) {
+    const mode = Object.keys(MODES)[fields.u8('mode', 0, 4)];
     const bits = fields.number('bits', 1), [own, ...allowed] = MODES[mode];
     if (!allowed.includes(bits)) fail(`metadata: bits: expected ${allowed.join(' or ')}, found ${bits}`);
     const name = utf8(fields.take('name', fields.number('name', 1)));
@@ -201,29 +209,34 @@ export function boxOf(header, block) {
   return [x, y, Math.min(side, width - x), Math.min(side, height - y)];
 }
 
+/** Numbers of a Gaussian in each array. */
+export const widthsOf = ({ channels }) => ({ means: 2, scales: 2, rotations: 1, colors: channels });
+
 export class Decoder {
+  /** What holds for the whole picture; null until the head is there, with its pages. */
+  header = null;
+  /** The table: level, block, count, offset, length, reach, psnr; null until then. */
+  chunks = null;
+  /** Bytes of the whole file; null until the head is there. */
+  size = null;
+  received = 0;
+  /** Chunks of the table that were decoded, in the order they came: {number, start, count}. */
+  done = [];
+  count = 0;
+  means = new Float32Array(0);
+  scales = this.means;
+  rotations = this.means;
+  colors = this.means;
+  pending = new Uint8Array(0); // of the head, then of the page or chunk that comes; `waiting` bytes of it
+  waiting = 0;
+  coming = null; // the pages of the table, then the chunks
+  next = 0;
+  blocks = new Map();
+  failure = null;
+
   /** @param {{maxPixels?: number}} options refuse a larger canvas */
   constructor({ maxPixels = 2 ** 28 } = {}) {
     this.maxPixels = maxPixels;
-    /** What holds for the whole picture; null until the head is there. */
-    this.header = null;
-    /** The table: level, block, count, offset, length, reach, psnr; null until the head is there. */
-    this.chunks = null;
-    /** Bytes of the whole file. */
-    this.size = null;
-    this.received = 0;
-    /** Chunks of the table that were decoded, in the order they came: {number, start, count}. */
-    this.done = [];
-    this.count = 0;
-    this.means = new Float32Array(0);
-    this.scales = new Float32Array(0);
-    this.rotations = new Float32Array(0);
-    this.colors = new Float32Array(0);
-    this.pending = new Uint8Array(0); // of the head, then of the chunk that comes; `waiting` bytes of it
-    this.waiting = 0;
-    this.next = 0;
-    this.blocks = new Map();
-    this.failure = null;
   }
 
   /** The highest level of which every chunk is there; -1 if none is. */
@@ -251,7 +264,8 @@ export class Decoder {
     let news = false;
     try {
       while (bytes.length) {
-        const need = this.header ? this.needed : Math.max(11, headLength(this.part) ?? this.waiting + 1) - this.waiting;
+        const { coming } = this, size = coming ? coming[this.next]?.length ?? 0 : headLength(this.part);
+        const need = Math.max(coming ? 0 : 11, size ?? this.waiting + 1) - this.waiting;
         const piece = bytes.subarray(0, need);
         if (!need) fail(`end: expected a file of ${this.size} bytes, found more`);
         this.pending = grown(this.pending, this.waiting + piece.length);
@@ -259,7 +273,7 @@ export class Decoder {
         this.waiting += piece.length;
         this.received += piece.length;
         bytes = bytes.subarray(piece.length);
-        if (this.header ? piece.length === need : headLength(this.part) === this.waiting) {
+        if ((coming ? size : headLength(this.part)) === this.waiting) {
           if (this.header) this.take(this.next++, this.part);
           else this.start(this.part);
           this.skipEmpty();
@@ -296,7 +310,7 @@ export class Decoder {
   finish() {
     if (this.failure) throw this.failure;
     if (this.header && this.next === this.chunks.length) return '';
-    const expected = this.header ? this.size : headLength(this.part) ?? this.waiting + 1;
+    const expected = this.size ?? headLength(this.part) ?? this.waiting + 1;
     const found = `expected ${expected} bytes, found ${this.received}`;
     if (this.level < 0) fail(found, 'truncated');
     const whole = this.level;
@@ -308,24 +322,31 @@ export class Decoder {
     return this.pending.subarray(0, this.waiting);
   }
 
-  get needed() {
-    return this.next < this.chunks.length ? this.chunks[this.next].length - this.waiting : 0;
-  }
-
+  /** Takes the head, or the next page of its table; after the last one the chunks are known. */
   start(data) {
-    Object.assign(this, readHead(data, this.maxPixels));
-    const last = this.chunks[this.chunks.length - 1];
-    this.size = last.offset + last.length;
+    const first = !this.coming, { header, minor, found, pages, chunks, size } = (this.table ??= readHead(data, this.maxPixels));
+    if (!first) {
+      const page = pages[this.next], where = `page ${this.next++}`;
+      check(where, page.checksum, checksum(data));
+      found.push(...readTable(new Fields(data, where), page.count, header, 0, minor, page).chunks);
+    }
+    this.size = size;
+    this.coming = pages;
+    if (this.next < pages.length) return;
+    found.reduce((at, chunk) => (chunk.offset = at) + chunk.length, this.received);
+    this.chunks = this.coming = [...found, ...chunks];
+    this.header = header;
+    this.next = 0;
   }
 
   skipEmpty() {
-    for (; this.next < this.chunks.length && !this.chunks[this.next].length; this.next++) {
-      if (this.chunks[this.next].kind === 1) this.done.push({ number: this.next, start: this.count, count: 0 });
+    for (let chunk; (chunk = this.coming[this.next]) && !chunk.length; this.next++) {
+      if (chunk.kind === 1) this.done.push({ number: this.next, start: this.count, count: 0 });
     }
   }
 
   decode(number, payload, cut) {
-    const { block, count } = this.chunks[number], { channels, coding } = this.header;
+    const { block, count } = this.chunks[number], { coding } = this.header;
     if (!this.blocks.has(block)) this.blocks.set(block, coding.decoder(boxOf(this.header, block)));
     const decoder = this.blocks.get(block);
     let found;
@@ -335,10 +356,8 @@ export class Decoder {
       fail(`chunk ${number}: ${error.message}`, error.kind);
     }
     const total = this.count + found.length;
-    this.means = grown(this.means, 2 * total);
-    this.scales = grown(this.scales, 2 * total);
-    this.rotations = grown(this.rotations, total);
-    this.colors = grown(this.colors, channels * total);
+    const widths = widthsOf(this.header);
+    for (const name in widths) this[name] = grown(this[name], widths[name] * total);
     decoder.put(found, this, this.count);
     this.symbols?.push(...found.map(decoder.symbol));
     if (!cut) this.done.push({ number, start: this.count, count: found.length });

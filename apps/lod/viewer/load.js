@@ -5,7 +5,7 @@
  * colors}, number -1 for what a cut chunk gave; `bytes` {received, time}; `restart`: forget everything; `end` {note, error,
  * kind, received}.
  */
-import { Decoder, FormatError, boxOf } from './decode.js';
+import { Decoder, FormatError, boxOf, widthsOf } from './decode.js';
 
 const TRIES = 4, RUN = 1 << 17;
 
@@ -149,7 +149,7 @@ export function load(source, region, report) {
   }
 
   function send({ number, start, count }) {
-    const found = {}, widths = { means: 2, scales: 2, rotations: 1, colors: decoder.header.channels };
+    const found = {}, widths = widthsOf(decoder.header);
     for (const name in widths) found[name] = decoder[name].slice(widths[name] * start, widths[name] * (start + count));
     report({ type: 'chunk', number, count, ...found }, Object.values(found).map(({ buffer }) => buffer));
   }
