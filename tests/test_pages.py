@@ -23,10 +23,11 @@ from typer.testing import CliRunner
 
 from imagegs.arranging import prefixes
 from imagegs.cli import app
-from imagegs.codec import Blocks, Decoder, Payload, parse, with_psnrs, write_file, write_levels
+from imagegs.codec import BitWidths, Blocks, Decoder, Payload, parse, with_psnrs, write_file, write_levels
 from imagegs.codec.blocks import Runs
 from imagegs.codec.format import head_size, read_head, write_head
 from imagegs.codec.lattice import Lattice
+from imagegs.codec.packing import packed_length
 from imagegs.codec.stream import feed_chunks, feed_head, needed_chunks, needed_pages
 from imagegs.codec.table import KIND_GAUSSIANS, KIND_PAGE, KIND_SPAN, Chunk, cut_pages
 from imagegs.decoding import decode
@@ -520,6 +521,29 @@ def test_a_chunk_of_gaussians_before_a_page_is_refused():
     entries = [entry_bytes(THREE, count=3), page_bytes([entry_bytes(level=1)], b"", level=1)]
     with pytest.raises(FormatError, match="page 1: expected all pages before the first chunk"):
         parse(bytes(Raw(entries=entries, payloads=[THREE], minor=1)))
+
+
+@pytest.mark.parametrize("wanted", [None, [0, 1], [1]])
+def test_what_is_wrong_beside_the_pages_is_found_whichever_are_read(wanted):
+    choice = None if wanted is None else lambda head: wanted
+    decoder = Decoder(pages=choice, name="x")
+    with pytest.raises(ChecksumError, match=r"^x: chunk 2: CRC-32C: expected 00000005, found 00000000"):
+        feed_head(io.BytesIO(paged(more=[entry_bytes(kind=9, crc=5)])), decoder)
+    with pytest.raises(ChecksumError):
+        decoder.feed(b"more")
+
+
+def test_too_many_gaussians_on_all_pages():
+    count = 2**31
+    length = packed_length(count, 1, BitWidths())
+    entries = [[entry_bytes(length=leb(length), count=count, block=block, crc=1)] for block in (0, 1)]
+    head = [page_bytes(part, b"", last=k, block=k, span=length) for k, part in enumerate(entries)]
+    payloads = [part[0] for part in entries]
+    header = header_bytes(width=320, height=200, shift=6)
+    with pytest.raises(
+        FormatError, match=r"page 1: expected at most 4,294,967,295 Gaussians in all, found 4,294,967,296"
+    ):
+        parse(bytes(Raw(header=header, entries=head, payloads=payloads, minor=1)))
 
 
 def test_a_newer_minor_version_may_append_to_pages():

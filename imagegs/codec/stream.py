@@ -63,6 +63,7 @@ class Decoder:
         self._pages = pages
         self._listed: Head | None = None  # as its own bytes say, before its pages
         self._read: dict[int, tuple[Chunk, ...]] = {}  # the chunks of each page
+        self._count = 0  # Gaussians on them
         self._barred: frozenset[int] = frozenset()
         self._coding: Coding | None = None
         self._selected: frozenset[int] | None = None
@@ -251,6 +252,7 @@ class Decoder:
         except FormatError as error:
             raise FormatError(f"{self._name}: header: {error}") from error
         self.info = _read_info(head, self._name)
+        self._check_chunks(head.chunks, f"{self._name}: chunk")
         if not head.pages:
             self._open(head)
             return
@@ -266,8 +268,6 @@ class Decoder:
 
     def _open(self, head: Head) -> None:
         """Go on from a head that is complete to its chunks."""
-        self._check_chunks(head.chunks, f"{self._name}: chunk")
-        check_total(f"{self._name}: table", sum(chunk.count for chunk in head.chunks if chunk.kind == KIND_GAUSSIANS))
         self.head = head
         self._begin(head.chunks)
 
@@ -328,6 +328,8 @@ class Decoder:
             page, start = head.pages[self._next], head.chunks[self._next].offset
             found = read_page(bytes(self._bytes), page, start, newer=head.newer, where=where)
             self._check_chunks(found, f"{where}: entry")
+            self._count += sum(chunk.count for chunk in found)
+            check_total(where, self._count)
             self._read[self._next] = found
 
     def _close_pages(self) -> None:
