@@ -12,7 +12,7 @@ from .codec.lattice import Lattice, LatticeSymbols, in_steps, quantize_shape
 from .codec.lattice_file import arrange, place_groups, usual_ends, write_lattice
 from .errors import ConfigError, ShapeError
 from .fitting.losses import to_psnr
-from .gaussians import FloatArray, Gaussians2D
+from .gaussians import MAX_SIDE, FloatArray, Gaussians2D
 from .guidance import sample
 from .rendering import render
 
@@ -55,7 +55,7 @@ def rearrange(
     """
     if not 1 <= levels <= MAX_LEVELS:
         raise ConfigError(f"levels: expected 1 to {MAX_LEVELS}, found {levels}")
-    file = parse(data, name=name)
+    file = parse(data, max_pixels=MAX_SIDE * MAX_SIDE, name=name)
     if not isinstance(file.quantizer, Lattice):
         raise ConfigError(f"{name}: expected a file with entropy coding, found one of fixed widths")
     gaussians, lattice = file.gaussians, file.quantizer
@@ -79,7 +79,7 @@ def rearrange(
         block_shift=block_shift,
         info=file.info,
     )
-    found = parse(written.data).gaussians
+    found = parse(written.data, max_pixels=MAX_SIDE * MAX_SIDE).gaussians
     return Rearranged(written.data, found, _psnr(render(gaussians), render(found)))
 
 
@@ -101,7 +101,7 @@ def prefixes(
         FormatError: it is no such file.
         ShapeError: the reference has another shape.
     """
-    file = parse(data, name=name)
+    file = parse(data, max_pixels=MAX_SIDE * MAX_SIDE, name=name)
     shape = [file.gaussians.channels, file.gaussians.height, file.gaussians.width]
     if reference is not None and list(reference.shape) != shape:
         raise ShapeError(f"{name}: expected a reference of shape {shape}, found {list(reference.shape)}")

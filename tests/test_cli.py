@@ -25,7 +25,7 @@ from imagegs.cli import plot as plot_command
 from imagegs.codec import with_psnrs, write_file
 from imagegs.codec.quantization import MAX_BITS, MIN_BITS
 from imagegs.fitting.config import PRESETS, PROFILES
-from imagegs.gaussians import MAX_TOP_K, Blend
+from imagegs.gaussians import MAX_SIDE, MAX_TOP_K, Blend
 from imagegs.image import MAX_PIXELS
 from imagegs.metrics import LpipsNet
 
@@ -83,8 +83,8 @@ def test_limits_are_those_of_the_library():
     text = re.sub(r"\s+", " ", run("encode", "--help"))
     assert text.count(f"[{MIN_BITS}<=x<={MAX_BITS}]") == 4
     assert f"[1<=x<={MAX_TOP_K}]" in text
-    for command in ("decode", "info"):
-        assert str(MAX_PIXELS) in run(command, "--help")
+    for command, most in (("decode", MAX_PIXELS), ("info", MAX_SIDE**2)):
+        assert str(most) in run(command, "--help")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info", "compare", "plot", "demo"])

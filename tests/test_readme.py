@@ -52,7 +52,20 @@ def test_the_command_lines_parse(line):
 
 
 def test_there_are_command_lines():
-    named = {"encode", "decode", "info", "convert", "compare", "plot", "saliency", "weights", "lod", "restore", "batch"}
+    named = {
+        "encode",
+        "decode",
+        "info",
+        "convert",
+        "compare",
+        "plot",
+        "saliency",
+        "weights",
+        "lod",
+        "restore",
+        "batch",
+        "giant",
+    }
     assert {shlex.split(line)[1] for line in COMMANDS} == named
 
 

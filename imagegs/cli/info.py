@@ -20,7 +20,7 @@ MOST_ROWS = 100
 def run(
     source: Annotated[Path, typer.Argument(metavar="IN.gsimg", help="File to describe.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that was cut, instead of a warning.")] = False,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger canvas.")] = 1 << 28,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger canvas.")] = 1 << 40,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON, every chunk included.")] = False,
 ) -> None:
     """Show what a .gsimg file holds, by level and block, without drawing it."""

@@ -235,7 +235,7 @@ export class Decoder {
   failure = null;
 
   /** @param {{maxPixels?: number}} options refuse a larger canvas */
-  constructor({ maxPixels = 2 ** 28 } = {}) {
+  constructor({ maxPixels = 2 ** 40 } = {}) {
     this.maxPixels = maxPixels;
   }
 
