@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .guidance import Guidance
     from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
     from .rendering import render
+    from .sampling import Sampler, sample
 
     __version__: str
 
@@ -63,6 +64,7 @@ __all__ = [
     "PictureInfo",
     "Plane",
     "Progress",
+    "Sampler",
     "ShapeError",
     "TruncatedError",
     "VersionError",
@@ -76,6 +78,7 @@ __all__ = [
     "read_gsimg",
     "read_image",
     "render",
+    "sample",
     "save",
     "write_image",
 ]
@@ -90,6 +93,7 @@ _HOMES = {
     "guidance": ("Guidance",),
     "image": ("Picture", "PictureInfo", "Plane", "as_picture", "read_image", "write_image"),
     "rendering": ("render",),
+    "sampling": ("Sampler", "sample"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

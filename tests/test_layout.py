@@ -27,7 +27,7 @@ ORDER = (
     ("rasters",),
     ("image",),
     ("kernels",),
-    ("rendering",),
+    ("rendering", "sampling"),
     ("codec",),
     ("fitting",),
     ("arranging", "decoding"),

@@ -49,6 +49,29 @@ class BlockCodec:
     ) -> tuple[Any, ...]: ...
     def decode(self, data: bytes, count: int, cut: bool) -> tuple[Any, ...]: ...
 
+class Sampler:
+    def __init__(
+        self,
+        means: Annotated[NDArray[numpy.float32], dict(shape=(None, 2), order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(shape=(None, 2), order="C", device="cpu", writable=False)],
+        rotations: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        colors: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        height: int,
+        width: int,
+        cell: int,
+        blend: int,
+        top_k: int,
+    ) -> None: ...
+    def sample(
+        self,
+        points: Annotated[NDArray[numpy.float32], dict(shape=(None, 2), order="C", device="cpu", writable=False)],
+        background: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        colors: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        costs: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order="C", device="cpu")] | None,
+    ) -> None: ...
+    @property
+    def pairs(self) -> int: ...
+
 def set_threads(count: int) -> None: ...
 def threads() -> int: ...
 def select_kernels(name: str) -> bool: ...

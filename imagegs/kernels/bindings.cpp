@@ -155,6 +155,7 @@ void apply_local(In<nb::shape<-1, imagegs::kLocalGradients>> update, float posit
 } // namespace
 
 void bind_entropy(nb::module_ &m); // entropy_bindings.cpp
+void bind_sampler(nb::module_ &m); // sampler_bindings.cpp
 
 NB_MODULE(_native, m) {
   m.attr("RADIUS") = imagegs::kRadius;
@@ -168,6 +169,7 @@ NB_MODULE(_native, m) {
   m.attr("MAX_TOP_K") = imagegs::kMaxTopK;
 
   bind_entropy(m);
+  bind_sampler(m);
   m.def("set_threads", &imagegs::set_threads, "count"_a);
   m.def("threads", &imagegs::threads);
   m.def("select_kernels", [](const std::string &name) { return imagegs::select_kernels(name.c_str()); }, "name"_a);

@@ -13,12 +13,15 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, ImageGSWarning
+
+if TYPE_CHECKING:
+    from ..gaussians import Gaussians2D
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -240,6 +243,35 @@ def apply_local(
         _native.apply_local(update, *rates, *bounds, means, scales, rotations)
     else:
         _reference().apply_local(update, rates, bounds, means, scales, rotations)
+
+
+class PointSampler:
+    """Blends at single points; see ``sampler.h``."""
+
+    def __init__(self, gaussians: Gaussians2D, cell: int) -> None:
+        arrays = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.colors
+        size = gaussians.height, gaussians.width
+        self._kernel = _native.Sampler(*arrays, *size, cell, BLEND_IDS[gaussians.blend], gaussians.top_k)
+        self._background = gaussians.background
+        self.pairs = int(self._kernel.pairs)
+        """Gaussians in all lists."""
+
+    def __call__(self, points: FloatArray, counted: bool) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Colours [n, C] at points [n, 2], canvas pixels; Gaussians looked at and taken [n, 2] if they are counted."""
+        colors = np.empty((len(points), len(self._background)), np.float32)
+        counts = np.zeros((len(points) if counted else 0, 2), np.int32)
+        self._kernel.sample(points, self._background, colors, counts if counted else None)
+        return colors, counts
+
+
+def sampler(gaussians: Gaussians2D, cell: int) -> PointSampler:
+    """A sampler of these Gaussians.
+
+    Raises:
+        DeviceError: the compiled kernels are missing.
+    """
+    _need_kernels()
+    return PointSampler(gaussians, cell)
 
 
 def block_codec(steps: list[int], box: tuple[int, int, int, int]) -> Any:
