@@ -63,7 +63,7 @@ class CompileError(DeviceError):
 
     def __init__(self, log: str, name: str, options: tuple[str, ...]) -> None:
         self.log, self.name, self.options = log, name, options
-        lines = [line for line in log.splitlines() if "error" in line.lower()] or [log.strip() or "no log"]
+        lines = [line for line in log.splitlines() if "error:" in line] or [log.strip() or "no log"]
         super().__init__(f"{name}: cannot be compiled for {', '.join(options)}: {lines[0].strip()}")
 
 

@@ -1,4 +1,4 @@
-"""CUDA kernels compiled by the C++ compiler and run on the CPU; see ``cuda_shim.h``."""
+"""CUDA kernels compiled by the C++ compiler and run on the CPU, see ``cuda_shim.h``; and a GPU that is made of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from imagegs.kernels import cuda_program
+from imagegs import devices
+from imagegs.kernels import cuda, cuda_program
 
 HERE = Path(__file__).parent
 ENTRY = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
@@ -78,3 +80,17 @@ class HostLauncher:
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
         status = getattr(library, f"launch_{kernel}")(blocks, cuda_program.BLOCK, self.seed, len(cells), pointers)
         assert status == 0, f"{kernel}: a barrier that not every thread reaches"
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda.Device]:
+    """A machine with one GPU, whose kernels the CPU runs."""
+    monkeypatch.setattr(devices, "driver_is_there", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    device = cuda.Device(torch.device("cpu"), HostLauncher())
+    monkeypatch.setattr(cuda, "open_device", lambda ordinal: device)
+    yield device
+    devices._opened.cache_clear()
+    devices._why_not.cache_clear()

@@ -1,6 +1,6 @@
 // Runs CUDA kernels on the CPU: one block after the other, its threads as fibers that take turns at barriers and
-// shuffles. What a GPU leaves open, the order of threads between two barriers and of blocks, is chosen by the caller, so
-// that kernels which depend on it show different results. A barrier that not every thread reaches is an error.
+// shuffles. What a GPU leaves open, the order of threads between two barriers and of blocks, is chosen by the caller,
+// so that kernels which depend on it show different results. A barrier that not every thread reaches is an error.
 #pragma once
 
 #include <setjmp.h>

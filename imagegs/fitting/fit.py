@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DeviceError
+from .. import devices
+from ..errors import ConfigError
 from ..gaussians import Gaussians2D
 from ..guidance import Guidance
 from ..image import as_picture
@@ -70,17 +71,17 @@ def run(
         checkpoint: where the state is kept when the fit is interrupted (Ctrl-C), and every ``CHECKPOINT_SECONDS``
             against worse; removed when the fit is through.
         resume: such a state to go on from; the picture and settings must be the same.
-        device: ``auto`` or ``cpu``.
+        device: ``auto`` (a GPU where one can be used), ``cpu``, ``cuda`` or ``cuda:N``.
         keep: asked once, when the rates begin to fall and those that overshot are about to go, how many to keep; by
             default ``config.gaussians``.
 
     Raises:
         ShapeError: arrays that are not as above.
         ConfigError: settings that do not fit the picture, or a checkpoint of another fit.
-        DeviceError: a device that is not there.
+        DeviceError: a device that cannot be used, or has too little memory.
         Interrupted: stopped by Ctrl-C, the state is in ``checkpoint``.
     """
-    check_device(device)
+    device = devices.resolve(device)
     observed = make_target(target, guidance)
     canvas = observed
     if guide is not None:  # the loss's map is that of what is observed
@@ -93,7 +94,7 @@ def run(
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
     kind = LevelLoop if config.level_shares else Loop
-    loop = kind(canvas, observed, config, operator, keep)
+    loop = kind(canvas, observed, config, operator, keep, device)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     kept_at, kept = time.monotonic(), False
     try:
@@ -114,16 +115,6 @@ def run(
             raise
         checkpoints.write(checkpoint, loop.fingerprint, state)
         raise Interrupted(checkpoint) from stop
-
-
-def check_device(device: str) -> None:
-    """Refuses a device that cannot be used.
-
-    Raises:
-        DeviceError: it is not ``auto`` or ``cpu``.
-    """
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"device: expected auto or cpu, found {device!r}; this version has no CUDA kernels")
 
 
 def fit(
@@ -154,7 +145,7 @@ def fit(
         guide: see ``run``; a default number of Gaussians follows its size.
         seed: of everything random; the same seed gives the same Gaussians.
         on_step: see ``run``.
-        device: ``auto`` or ``cpu``.
+        device: ``auto`` (a GPU where one can be used), ``cpu``, ``cuda`` or ``cuda:N``.
         **overrides: any attribute of ``FitConfig``.
 
     Raises:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import devices
 from ..codec.quantization import Grid, choose_grid, round_to_grid
 from ..gaussians import FloatArray, Gaussians2D
 from ..kernels import native
@@ -125,6 +126,7 @@ class Loop:
         config: FitConfig,
         operator: Operator | None,
         keep: Callable[[Gaussians2D], int] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.config, self.operator, self.observed, self.keep = config, operator, observed, keep
         over = math.ceil(config.gaussians * (1 + config.overshoot))
@@ -135,7 +137,7 @@ class Loop:
         half = canvas.halved() if coarse else None
         enough = half is not None and self.goal <= half.size[0] * half.size[1]
         self.coarse_scene = Scene.of(half, config) if half is not None and enough else None
-        self.rasterizer = native.Rasterizer()
+        self.rasterizer = devices.rasterizer(device)
 
     @property
     def fingerprint(self) -> str:

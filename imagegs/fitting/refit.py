@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import devices
 from ..codec.lattice import Lattice
 from ..gaussians import FloatArray
 from ..kernels import native
@@ -28,13 +29,14 @@ def refit(
     config: FitConfig,
     steps: int,
     seed: int = 0,
+    device: str = "cpu",
 ) -> Gaussians:
     """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come.
 
     Where ``config`` has levels, for every prefix of them.
     """
     ends = level_ends(config.level_shares, len(model)) if config.level_shares else []
-    rasterizer, rng = native.Rasterizer(), np.random.default_rng(seed)
+    rasterizer, rng = devices.rasterizer(device), np.random.default_rng(seed)
     model = model.copy()
     n, channels = model.colors.shape
     local = np.zeros((2, n, 5), np.float32)

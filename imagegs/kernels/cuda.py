@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import DeviceError
 from . import cuda_program
-from .native import BLEND_IDS, IDENTITY
+from .native import BLEND_IDS, IDENTITY, FloatArray, Gradients, Rasterizer
 
 TILE = 16
 """Side of the square of pixels that a block draws."""
@@ -343,3 +343,79 @@ def apply_local(
     """Moves Gaussians in place by -rates · factor · update [N, 5] in their own frames; see ``native.apply_local``."""
     numbers = map(float, (*rates, *bounds))
     device.each("adam", "apply_local", len(means), update, clock, *numbers, means, scales, rotations)
+
+
+class ArrayRasterizer(Rasterizer):
+    """``native.Rasterizer`` on a GPU: NumPy arrays in and out, copied at every call. Waits for the device."""
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._rasterizer = device, CudaRasterizer(device)
+        self._image: FloatArray = np.zeros((0, 0, 0), np.float32)
+        self._seen: dict[str, tuple[FloatArray, Tensor]] = {}
+
+    def prepare(
+        self,
+        means: FloatArray,
+        scales: FloatArray,
+        rotations: FloatArray,
+        colors: FloatArray,
+        size: tuple[int, int],
+        viewport: tuple[float, float, float, float] = IDENTITY,
+        blend: str = "normalized",
+        top_k: int = 10,
+    ) -> None:
+        """See ``native.Rasterizer``."""
+        moved = [self._moved(array) for array in (means, scales, rotations, colors)]
+        self._rasterizer.prepare(moved[0], moved[1], moved[2], moved[3], size, viewport, blend, top_k)
+
+    def forward(self, background: FloatArray, *, keep: bool = False) -> FloatArray:
+        """See ``native.Rasterizer``."""
+        self._image = self._rasterizer.forward(self._moved(background), keep=keep).cpu().numpy()
+        return self._image
+
+    def backward(
+        self,
+        background: FloatArray,
+        *,
+        target: FloatArray | None = None,
+        weights: FloatArray | None = None,
+        v_image: FloatArray | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        fused: bool = False,
+        show: bool = True,
+    ) -> Gradients:
+        """See ``native.Rasterizer``."""
+        found = self._rasterizer.backward(
+            self._moved(background),
+            target=self._kept("target", target),
+            weights=self._kept("weights", weights),
+            v_image=None if v_image is None else self._moved(v_image),
+            l1=l1,
+            l2=l2,
+            fused=fused,
+            show=show,
+        )
+        if fused and show:
+            self._image = self._rasterizer.image.cpu().numpy()
+        loss, error, *gradients = (part.cpu().numpy() for part in found)
+        return Gradients(float(loss), float(error), *gradients)
+
+    def removal(self, background: FloatArray, target: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        """See ``native.Rasterizer``."""
+        wanted = self._kept("target", target)
+        assert wanted is not None
+        found = self._rasterizer.removal(self._moved(background), wanted, self._kept("weights", weights))
+        growth: FloatArray = found.cpu().numpy()
+        return growth
+
+    def _moved(self, array: FloatArray) -> Tensor:
+        return torch.tensor(array, device=self._device.torch)  # a copy, since arrays may be read-only
+
+    def _kept(self, name: str, array: FloatArray | None) -> Tensor | None:
+        """The same array, which nobody changes, is copied once."""
+        if array is None:
+            return None
+        if name not in self._seen or self._seen[name][0] is not array:
+            self._seen[name] = array, self._moved(array)
+        return self._seen[name][1]

@@ -35,8 +35,6 @@ ENVIRONMENT = "IMAGEGS_CUDA_CACHE"
 """Environment variable with the folder of compiled kernels."""
 BLOCK = 256
 """Threads of a block, of every kernel."""
-OLDEST = (7, 5)
-"""Compute capability that the kernels are tested to compile for, and the least that NVRTC 13 knows."""
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 _DIGEST = hashlib.sha256().digest_size
 
@@ -64,7 +62,7 @@ class Unit:
             "std": "c++17",
             "fma": False,
             "ptxas_options": ["-v"],
-            "define_macro": [(name, str(value)) for name, value in self.macros],
+            "define_macro": [(name, str(value)) for name, value in self.macros] or None,
         }
 
     @property

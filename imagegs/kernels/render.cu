@@ -187,7 +187,8 @@ __device__ __forceinline__ Span reached_rows(const Splat &splat, const Tile &til
   return {begin / 2 * 2, smaller(end + 1, kTileSide)};
 }
 
-// 3. dL/dI of the pixel from the loss, over the sum of weights, into the shared planes; the tile's sums.
+// 3. dL/dI of the pixel from the loss, over the sum of weights, into the shared planes; the tile's sums. When it
+// returns, every thread has written its pixel.
 __device__ __forceinline__ void weigh_errors(const Loss &loss, const Tile &tile, const Place &place, const Pixel &pixel,
                                              float (*v_pixels)[kBlock], float *offsets, float *tile_sums) {
   __shared__ float sums[kWarps][kTileSums];
@@ -281,7 +282,6 @@ __device__ __forceinline__ void differentiate(const Scene &scene, const Tile &ti
     lasts[threadIdx.x] = pixel.last;
   }
   weigh_errors(loss, tile, place, pixel, v_pixels, offsets, tile_sums);
-  __syncthreads();
   gather(scene, tile, v_pixels, offsets, thresholds, lasts, partials);
 }
 
