@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import re
 import sys
 import warnings
@@ -21,6 +22,8 @@ from .kernels import native
 if TYPE_CHECKING:
     from .kernels.cuda import Device
 
+ENVIRONMENT = "IMAGEGS_DEVICE"
+"""Environment variable that says what ``auto`` means; by default the first GPU if it can be used, else the CPU."""
 _CUDA = re.compile(r"cuda(?::(\d{1,4}))?")
 _TOLERANCE = 2e-3
 """By how much a GPU that works may differ from the CPU, beside the largest value."""
@@ -37,12 +40,15 @@ def check_name(device: str) -> None:
 
 
 def resolve(device: str) -> str:
-    """The device that a name means, ``cpu`` or ``cuda:N``; ``auto`` is the first GPU if it can be used, else the CPU.
+    """The device that a name means, ``cpu`` or ``cuda:N``; see `ENVIRONMENT` for ``auto``.
 
     Raises:
         DeviceError: it is no name of a device, or the GPU cannot be used.
     """
     check_name(device)
+    if device == "auto" and os.environ.get(ENVIRONMENT):
+        device = os.environ[ENVIRONMENT]
+        check_name(device)
     if device == "cpu" or (device == "auto" and not driver_is_there()):
         return "cpu"
     if device == "auto":

@@ -85,6 +85,7 @@ class HostLauncher:
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda.Device]:
     """A machine with one GPU, whose kernels the CPU runs."""
+    monkeypatch.delenv(devices.ENVIRONMENT, raising=False)
     monkeypatch.setattr(devices, "driver_is_there", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.cuda, "init", lambda: None)

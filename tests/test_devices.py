@@ -17,6 +17,17 @@ from imagegs.kernels import cuda, native
 gpu = pretended_gpu
 
 
+def test_what_auto_means_can_be_said(monkeypatch, gpu):
+    monkeypatch.setattr(devices, "open_gpu", lambda ordinal: gpu)
+    for said, meant in (("cpu", "cpu"), ("cuda:1", "cuda:1"), ("", "cuda:0")):
+        monkeypatch.setenv(devices.ENVIRONMENT, said)
+        assert devices.resolve("auto") == meant
+        assert devices.resolve("cuda:2") == "cuda:2"
+    monkeypatch.setenv(devices.ENVIRONMENT, "abacus")
+    with pytest.raises(DeviceError, match="found 'abacus'$"):
+        devices.resolve("auto")
+
+
 @pytest.mark.parametrize("name", ["abacus", "cuda:", "cuda:x", "cuda0", "CPU", "cuda:-1", ""])
 def test_names_of_devices(name):
     with pytest.raises(DeviceError, match=r"^device: expected auto, cpu, cuda or cuda:N, found "):
@@ -24,6 +35,7 @@ def test_names_of_devices(name):
 
 
 def test_without_a_driver(monkeypatch):
+    monkeypatch.delenv(devices.ENVIRONMENT)
     monkeypatch.setattr(devices, "driver_is_there", lambda: False)
     assert devices.resolve("cpu") == devices.resolve("auto") == "cpu"
     with pytest.raises(

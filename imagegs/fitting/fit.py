@@ -67,7 +67,7 @@ def run(
         operator: D in target = D(render), see ``operators.Operator``; then ``guide`` is needed if D changes the size.
         guide: [C, H, W]; with an operator, a first guess of the picture: its size is the canvas, its edges and colours
             set the start.
-        on_step: called after every step; may raise ``KeyboardInterrupt`` to stop the fit.
+        on_step: called after every step, on a GPU after every few; may raise ``KeyboardInterrupt`` to stop the fit.
         checkpoint: where the state is kept when the fit is interrupted (Ctrl-C), and every ``CHECKPOINT_SECONDS``
             against worse; removed when the fit is through.
         resume: such a state to go on from; the picture and settings must be the same.
@@ -93,7 +93,7 @@ def run(
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
-    kind = LevelLoop if config.level_shares else Loop
+    kind = _loop_for(config, operator, device)
     loop = kind(canvas, observed, config, operator, keep, device)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     kept_at, kept = time.monotonic(), False
@@ -104,6 +104,7 @@ def run(
             if on_step is not None:
                 on_step(progress)
             if checkpoint is not None and time.monotonic() - kept_at > CHECKPOINT_SECONDS:
+                loop.settle(state)
                 checkpoints.write(checkpoint, loop.fingerprint, state)
                 kept_at, kept = time.monotonic(), True
         result = loop.finish(state)
@@ -113,8 +114,20 @@ def run(
     except KeyboardInterrupt as stop:
         if checkpoint is None:
             raise
+        loop.settle(state)
         checkpoints.write(checkpoint, loop.fingerprint, state)
         raise Interrupted(checkpoint) from stop
+
+
+def _loop_for(config: FitConfig, operator: Operator | None, device: str) -> type[Loop]:
+    """What takes the steps of a fit; PyTorch is loaded for a GPU only."""
+    if config.level_shares:
+        return LevelLoop
+    if device == "cpu":
+        return Loop
+    from .device_loop import DeviceLoop, serves
+
+    return DeviceLoop if serves(config, operator) else Loop
 
 
 def fit(

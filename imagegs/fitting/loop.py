@@ -198,20 +198,33 @@ class Loop:
             keep_inside(state.model, *self.scene_of(state).target.size)
         state.step += 1
         state.at += 1
-        if state.step in config.add_at:
-            self._add(state, seen)
-        elif self._moves(state):
-            self._relocate(state)
-        if state.at == self.prune_at:
-            self._prune(state)
-        self._watch(state, evaluation)
+        self._change(state, lambda: seen)
+        self._watch(state, evaluation.psnr)
         state.seconds += time.perf_counter() - began
         every = max(1, config.steps // 200)
         if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
             state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
-        total = state.step + config.steps - state.at
-        numbers = (state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds)
-        return Progress(*numbers, snapshot=lambda: self._gaussians(self._whole(state)))
+        return self._progress(state, evaluation.psnr, evaluation.loss)
+
+    def settle(self, state: State) -> None:
+        """Makes the state complete, as a checkpoint needs it; here it always is."""
+
+    def _progress(self, state: State, psnr: float, loss: float) -> Progress:
+        def snapshot() -> Gaussians2D:
+            self.settle(state)
+            return self._gaussians(self._whole(state))
+
+        total = state.step + self.config.steps - state.at
+        return Progress(state.step, total, psnr, loss, len(state.model), state.seconds, snapshot)
+
+    def _change(self, state: State, seen: Callable[[], FloatArray]) -> None:
+        """Adds, moves or removes Gaussians where it is time; ``seen`` gives what growth looks at."""
+        if state.step in self.config.add_at:
+            self._add(state, seen())
+        elif self._moves(state):
+            self._relocate(state)
+        if state.at == self.prune_at:
+            self._prune(state)
 
     def finish(self, state: State) -> FitResult:
         """The best state, its colours solved if that helps; the state stays as it is."""
@@ -348,18 +361,18 @@ class Loop:
         state.model = state.model.take(kept)
         state.optimizer.take(kept)
 
-    def _watch(self, state: State, evaluation: Evaluation) -> None:
+    def _watch(self, state: State, psnr: float) -> None:
         """The schedules that listen to the quality."""
         config = self.config
         if config.schedule == "plateau" and len(state.model) >= config.gaussians and state.step % CHECK_EVERY == 0:
             pixels = self.scene_of(state).target.pixels
             similarity = native.ssim(self.rasterizer.image, pixels) / pixels.size
-            state.plateau.see(evaluation.psnr, similarity)
+            state.plateau.see(psnr, similarity)
         holding = config.schedule == "hold" and state.at < config.hold * config.steps
         if not (config.patience and holding and len(state.model) >= config.gaussians):
             return
-        if evaluation.psnr > state.held[1] + config.patience_gain:
-            state.held = state.step, evaluation.psnr
+        if psnr > state.held[1] + config.patience_gain:
+            state.held = state.step, psnr
         elif state.step - state.held[0] >= config.patience:
             state.at = math.ceil(config.hold * config.steps)
 

@@ -315,7 +315,6 @@ def adam(
     first: Tensor,
     second: Tensor,
     clock: Tensor,
-    *,
     betas: tuple[float, float],
     epsilon: float,
 ) -> Tensor:

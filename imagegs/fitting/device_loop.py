@@ -1,0 +1,139 @@
+"""The steps of a fit on a GPU: a few at a time, from one event that the host decides to the next."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import devices
+from ..gaussians import FloatArray, Gaussians2D
+from .config import FitConfig
+from .loop import FitResult, Loop, Progress, State
+from .losses import prepare, to_psnr
+from .operators import Operator
+from .resident import MOMENTS, Resident
+from .schedule import rate_factor
+from .targets import Target
+
+
+def serves(config: FitConfig, operator: Operator | None) -> bool:
+    """Whether a fit's steps can stay on the GPU; others render there, and do the rest on the host."""
+    plain = config.shape == "local" and config.schedule == "hold" and config.bits is None and not config.level_shares
+    return plain and operator is None
+
+
+class DeviceLoop(Loop):
+    """A ``Loop`` that takes several steps at a time, on a GPU; for the settings that `serves` allows.
+
+    Growth looks at the picture after a step, not before it, and noise is drawn by the device: a fit ends as well as on
+    the CPU, not at the same numbers.
+    """
+
+    def __init__(
+        self,
+        canvas: Target,
+        observed: Target,
+        config: FitConfig,
+        operator: Operator | None,
+        keep: Callable[[Gaussians2D], int] | None = None,
+        device: str = "cuda:0",
+    ) -> None:
+        super().__init__(canvas, observed, config, operator, keep, device)
+        self._gpu = devices.open_gpu(int(device.partition(":")[2]))
+        self._resident: Resident | None = None
+        self._made_for: tuple[bool, bool, bool, int] | None = None  # half size, noise, settled, how many Gaussians
+        self._kind: tuple[bool, bool, bool, int] | None = None  # the same, None where the host's state is newer
+        self._newer = False  # the device's state
+
+    def advance(self, state: State) -> Progress:
+        """A few steps, up to the next event."""
+        began = time.perf_counter()
+        config = self.config
+        if state.halved and state.at >= config.coarse * config.steps:
+            self.settle(state)
+            self._refine(state)
+        resident = self._at_work(state)
+        clocks = self._clocks(state, min(resident.most_steps, self._steps_ahead(state)))
+        taken = resident.advance(clocks, config.seed * 1_000_003 + state.step)
+        self._newer = True
+        state.step += len(clocks)
+        state.at += len(clocks)
+        state.optimizer.moments["time"] += np.float32(len(clocks))
+        if state.step in config.add_at or self._moves(state) or state.at == self.prune_at:
+            self.settle(state)
+            self._change(state, lambda: self._picture(state))
+            self._kind = None  # the host's state is newer
+        psnr = to_psnr(taken.errors[-1])
+        self._watch(state, psnr)
+        state.seconds += time.perf_counter() - began
+        state.history.append((state.step, state.seconds, psnr, len(state.model)))
+        return self._progress(state, psnr, taken.losses[-1])
+
+    def settle(self, state: State) -> None:
+        """Brings the device's state to the host, if it is newer."""
+        if not self._newer or self._resident is None:
+            return
+        state.model, moments = self._resident.fetch()
+        state.optimizer.moments |= moments
+        if self._made_for is not None and self._made_for[2]:
+            best, loss = self._resident.fetch_best()
+            if loss < state.best_loss:
+                state.best, state.best_loss = best, loss
+        self._newer = False
+
+    def finish(self, state: State) -> FitResult:
+        """See ``Loop``."""
+        self.settle(state)
+        return super().finish(state)
+
+    def _at_work(self, state: State) -> Resident:
+        """The resident steps for the state, which is brought to the device where the host's is newer."""
+        config = self.config
+        noisy = config.lattice is not None and state.at >= config.noise_from * config.steps
+        kind = (state.halved, noisy, self._settled(state), len(state.model))
+        if self._resident is not None and self._kind == kind:
+            return self._resident
+        self.settle(state)
+        if self._resident is None or self._made_for != kind:
+            scene = self.scene_of(state)
+            self._resident = None  # gives its memory back before the next one takes some
+            self._resident = Resident(
+                self._gpu, state.model, scene.target, scene.background, config, noisy=noisy, settled=kind[2]
+            )
+            self._made_for = kind
+        moments = {name: state.optimizer.moments[name] for name in MOMENTS}
+        self._resident.load(state.model, moments, state.best, state.best_loss)
+        self._kind = kind
+        return self._resident
+
+    def _steps_ahead(self, state: State) -> int:
+        """Steps until something else than a step is to be done."""
+        config = self.config
+        shares = [config.hold, config.noise_from, config.coarse]
+        places = [config.steps, self.prune_at, *(math.ceil(share * config.steps) for share in shares)]
+        ahead = [place - state.at for place in places] + [at - state.step for at in config.add_at]
+        if config.relocate > 0 and state.at < config.relocate_until * config.steps:
+            ahead.append(config.relocate_every - state.step % config.relocate_every)
+        return min(count for count in ahead if count > 0)
+
+    def _clocks(self, state: State, count: int) -> FloatArray:
+        """What differs between the next steps: factor of the rates, Adam's corrections; [count, 3]."""
+        config, done = self.config, int(state.optimizer.moments["time"][0])
+        rows = [
+            (
+                rate_factor(config, state.at + k, state.plateau),
+                1 - config.betas[0] ** (done + k),
+                1 - config.betas[1] ** (done + k),
+            )
+            for k in range(1, count + 1)
+        ]
+        return np.array(rows, np.float32)
+
+    def _picture(self, state: State) -> FloatArray:
+        """What the Gaussians show."""
+        scene = self.scene_of(state)
+        prepare(self.rasterizer, state.model, scene.target.size, self.config.blend, self.config.top_k)
+        return self.rasterizer.forward(scene.background)

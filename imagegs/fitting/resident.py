@@ -1,0 +1,254 @@
+"""The steps of a fit on a GPU, where Gaussians and moments stay from one to the next; one step is a CUDA graph.
+
+```
+ host    clocks and noise of a few steps ─┐                                  ┌─ wait once: losses, errors, pairs
+ device                                   └► step ► step ► step ► ... ► step ┘
+```
+
+A step reads what differs between steps (the factor of the rates, Adam's corrections, noise) from the device, at a place
+that it moves on itself. Pairs of Gaussian and tile have room of a fixed size; where that was not enough, the steps are
+taken again with more.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..codec.lattice import COLOR_UNIT, UNIT, Lattice
+from ..gaussians import FloatArray
+from ..kernels import cuda
+from ..kernels.native import IDENTITY
+from .config import FitConfig
+from .initialization import Gaussians
+from .optimizer import scale_bounds
+from .targets import Target
+
+MOST_STEPS = 50
+"""Between two waits for the device."""
+FINISHED_ERROR = 1e-10
+"""A mean squared error, that of 100 dB, from which on nothing moves: gradients are rounding errors there."""
+ROOM, LEAST_ROOM = 1.5, 1 << 12
+"""For pairs of Gaussian and tile: so many times those at the start, and at least so many."""
+_MOST_NOISE = 1 << 26
+"""Numbers of noise that are kept at a time."""
+
+
+class Taken(NamedTuple):
+    """Steps that were taken: their losses and mean squared errors, before each of them."""
+
+    losses: list[float]
+    errors: list[float]
+
+
+class Resident:
+    """Gaussians, Adam's moments and the best state so far, on a GPU, for as long as their number stays."""
+
+    def __init__(
+        self,
+        device: cuda.Device,
+        model: Gaussians,
+        target: Target,
+        background: FloatArray,
+        config: FitConfig,
+        *,
+        noisy: bool,
+        settled: bool,
+    ) -> None:
+        """Makes room.
+
+        Args:
+            device: where.
+            model: N Gaussians; `load` brings them there.
+            target: what the render is to equal.
+            background: [C].
+            config: the settings.
+            noisy: whether steps see noise of the lattice.
+            settled: whether the best state is kept.
+        """
+        self._device, self._config, self._noisy, self._settled = device, config, noisy, settled
+        self._size, self._count = target.size, target.pixels.size
+        self._target, self._background = self._moved(target.pixels), self._moved(background)
+        self._weights = None if target.weights is None else self._moved(target.weights)
+        self._bounds = scale_bounds(target.size)
+        self._window = cuda.taps(device.torch) if config.loss.ssim > 0 else None
+        self._rasterizer = cuda.CudaRasterizer(device)
+        n, channels = model.colors.shape
+        self.most_steps = MOST_STEPS
+        if noisy:
+            self.most_steps = max(1, min(MOST_STEPS, _MOST_NOISE // max(1, n * (5 + channels))))
+        self._model = [self._moved(array) for array in model.arrays()]
+        self._best = [tensor.clone() for tensor in self._model]
+        self._moments = [self._zeros(n, width) for width in (5, 5, channels, channels)]
+        self._best_loss = self._zeros(1, dtype=torch.float64)
+        self._clocks, self._row = self._zeros(self.most_steps, 3), self._zeros(1, 3)
+        self._losses, self._errors = (self._zeros(self.most_steps, dtype=torch.float64) for _ in range(2))
+        self._peak, self._place = (self._zeros(1, dtype=torch.int64) for _ in range(2))
+        self._noise = self._zeros(self.most_steps if noisy else 0, n, 5 + channels)
+        self._color_noise = self._moved(_color_noise(config.lattice)) if noisy and config.lattice else None
+        self._capacity = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm = False
+
+    def load(self, model: Gaussians, moments: dict[str, FloatArray], best: Gaussians | None, best_loss: float) -> None:
+        """Brings a state there."""
+        arrays = (*model.arrays(), *(moments[name] for name in MOMENTS))
+        for tensor, array in zip((*self._model, *self._moments), arrays, strict=True):
+            tensor.copy_(self._moved(array))
+        if best is not None and len(best) == len(model):
+            for tensor, array in zip(self._best, best.arrays(), strict=True):
+                tensor.copy_(self._moved(array))
+        self._best_loss.fill_(best_loss)
+        if self._capacity == 0:
+            means, scales, rotations, colors = self._model
+            blend = self._config.blend, self._config.top_k
+            self._rasterizer.prepare(means, scales, rotations, colors, self._size, IDENTITY, *blend)
+            self._make_room(int(self._rasterizer.pairs))
+
+    def fetch(self) -> tuple[Gaussians, dict[str, FloatArray]]:
+        """The Gaussians and Adam's moments as they are now."""
+        model = Gaussians(*(_array(tensor) for tensor in self._model))
+        return model, dict(zip(MOMENTS, (_array(tensor) for tensor in self._moments), strict=True))
+
+    def fetch_best(self) -> tuple[Gaussians, float]:
+        """The best state and its loss."""
+        return Gaussians(*(_array(tensor) for tensor in self._best)), float(self._best_loss)
+
+    def advance(self, clocks: FloatArray, seed: int) -> Taken:
+        """Takes steps, and waits for them.
+
+        Args:
+            clocks: [steps, 3] at most ``most_steps``: factor of the rates, 1 - beta1^time, 1 - beta2^time.
+            seed: of the noise.
+        """
+        steps = len(clocks)
+        kept = [tensor.clone() for tensor in self._changing()]
+        self._clocks[:steps].copy_(self._moved(clocks))
+        if self._noisy:
+            random = torch.Generator(self._device.torch).manual_seed(seed)
+            torch.rand(self._noise[:steps].shape, generator=random, out=self._noise[:steps])
+            self._noise[:steps] -= 0.5
+        while True:
+            self._place.zero_()
+            self._peak.zero_()
+            for _ in range(steps):
+                self._one()
+            found = torch.cat([self._losses[:steps], self._errors[:steps], self._peak.double()]).tolist()
+            if found[-1] <= self._capacity:
+                return Taken(found[:steps], found[steps:-1])
+            for tensor, before in zip(self._changing(), kept, strict=True):
+                tensor.copy_(before)
+            self._make_room(int(found[-1]))
+
+    def _changing(self) -> list[Tensor]:
+        return [*self._model, *self._moments, *self._best, self._best_loss]
+
+    def _make_room(self, pairs: int) -> None:
+        self._capacity = max(LEAST_ROOM, int(ROOM * pairs))
+        self._graph, self._warm = None, False
+
+    def _one(self) -> None:
+        """One step: the first as it comes, which loads every kernel that the graph will need, then from the graph."""
+        if self._device.torch.type != "cuda":
+            self._step()
+        elif not self._warm:
+            self._step()
+            self._warm = True
+        else:
+            if self._graph is None:
+                self._graph = torch.cuda.CUDAGraph()
+                torch.cuda.synchronize(self._device.torch)
+                with torch.cuda.graph(self._graph):
+                    self._step()
+            self._graph.replay()
+
+    def _step(self) -> None:
+        """Loss, gradients and update; waits for nothing, and writes only into tensors that were there before."""
+        config, device = self._config, self._device
+        torch.index_select(self._clocks, 0, self._place, out=self._row)
+        clock = self._row[0]
+        model = self._perturbed() if self._noisy else self._model
+        blend = config.blend, config.top_k
+        self._rasterizer.prepare(model[0], model[1], model[2], model[3], self._size, IDENTITY, *blend, self._capacity)
+        most = torch.maximum(self._peak, self._rasterizer.pairs)
+        self._peak.copy_(torch.where(self._peak > self._capacity, self._peak, most))  # what follows too many is wrong
+        loss, error, found = self._evaluate()
+        self._losses.index_copy_(0, self._place, loss.reshape(1))
+        self._errors.index_copy_(0, self._place, error.reshape(1))
+        if self._settled:
+            better = loss < self._best_loss
+            for best, tensor in zip(self._best, self._model, strict=True):
+                best.copy_(torch.where(better, tensor, best))
+            self._best_loss.copy_(torch.minimum(self._best_loss, loss))
+        clock[:1].mul_(error > FINISHED_ERROR)
+        means, scales, rotations, colors = self._model
+        rates = config.rates
+        first, second, color_first, color_second = self._moments
+        settings = config.betas, config.epsilon
+        update = cuda.adam(device, found.local, first, second, clock, *settings)
+        each = (rates.position, rates.scale, rates.rotation)
+        cuda.apply_local(device, update, clock, each, self._bounds, means, scales, rotations)
+        update = cuda.adam(device, found.colors, color_first, color_second, clock, *settings)
+        colors.sub_(update * (clock[0] * rates.color))
+        if config.lattice is not None:
+            height, width = self._size
+            means[:, 0].clamp_(0, width - 1e-3)
+            means[:, 1].clamp_(0, height - 1e-3)
+        self._place.add_(1)
+
+    def _evaluate(self) -> tuple[Tensor, Tensor, cuda.DeviceGradients]:
+        """Loss and mean squared error, float64 [], and gradients of the prepared Gaussians."""
+        loss, rasterizer, count = self._config.loss, self._rasterizer, self._count
+        given = {"target": self._target, "weights": self._weights, "l1": loss.l1, "l2": loss.l2}
+        if self._window is None:
+            found = rasterizer.backward(self._background, fused=True, show=False, **given)  # type: ignore[arg-type]
+            return found.loss / count, found.squared_error / count, found
+        image = rasterizer.forward(self._background, keep=True)
+        v_image = torch.zeros_like(image)
+        settings = {"window": self._window, "scale": -loss.ssim / count, "v_image": v_image}
+        total = cuda.ssim(self._device, image, self._target, self._weights, **settings)  # type: ignore[arg-type]
+        found = rasterizer.backward(self._background, v_image=v_image, **given)  # type: ignore[arg-type]
+        return found.loss / count + loss.ssim * (1 - total / count), found.squared_error / count, found
+
+    def _perturbed(self) -> list[Tensor]:
+        """The Gaussians under the lattice's noise; see ``noise.perturb``."""
+        lattice = self._config.lattice
+        assert lattice is not None
+        assert self._color_noise is not None
+        means, scales, rotations, colors = self._model
+        noise = torch.index_select(self._noise, 0, self._place)[0]
+        area = scales.prod(dim=1)
+        root = area.sqrt().sqrt()
+        along, across = (noise[:, :2] * scales * (lattice.place_step / UNIT / root)[:, None]).unbind(1)
+        c, s = rotations.cos(), rotations.sin()
+        moved = means + torch.stack([c * along - s * across, s * along + c * across], dim=1)
+        size = noise[:, 2] * (2 * lattice.root_step / UNIT) / root
+        spread = noise[:, 3] * (float(np.log(2)) / 2 * lattice.ratio_step / UNIT) / root
+        shaped = scales * torch.stack([size + spread, size - spread], dim=1).exp()
+        ratio = scales.amax(dim=1) / scales.amin(dim=1)
+        turn = (lattice.angle_step / UNIT / root / (ratio - 1 / ratio).clamp(min=1e-6)).clamp(max=float(np.pi))
+        shifted = colors + (noise[:, 5:] / area.sqrt()[:, None]) @ self._color_noise
+        return [moved.contiguous(), shaped.contiguous(), rotations + noise[:, 4] * turn, shifted.contiguous()]
+
+    def _moved(self, array: FloatArray) -> Tensor:
+        return torch.tensor(array, dtype=torch.float32, device=self._device.torch)
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self._device.torch)
+
+
+MOMENTS = ("local_first", "local_second", "color_first", "color_second")
+"""Of ``LocalAdam``, in the order in which they lie there."""
+
+
+def _array(tensor: Tensor) -> FloatArray:
+    return np.array(tensor.cpu().numpy())
+
+
+def _color_noise(lattice: Lattice) -> FloatArray:
+    """What turns noise [N, C] of a width of one into that of colours, at an area of one pixel: [C, C]."""
+    steps = np.array(lattice.color_steps) / COLOR_UNIT
+    return np.asarray(lattice.from_components(np.diag(steps)), dtype=np.float32)

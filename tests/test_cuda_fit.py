@@ -1,0 +1,208 @@
+"""Fits, renders and files on a GPU whose kernels the CPU runs: the same quality as on the CPU, in every kind of fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cuda_host import needs_compiler, pretended_gpu
+from typer.testing import CliRunner
+
+import imagegs
+from imagegs.cli import app
+from imagegs.codec.lattice import Lattice
+from imagegs.errors import DeviceError
+from imagegs.fitting import fit as fitting
+from imagegs.fitting import resident
+from imagegs.fitting.config import Loss, make_config
+from imagegs.fitting.device_loop import DeviceLoop
+from imagegs.fitting.initialization import Gaussians
+from imagegs.fitting.loop import Loop
+from imagegs.fitting.noise import perturb
+from imagegs.fitting.targets import make_target
+from imagegs.kernels import native
+
+gpu = pretended_gpu
+pytestmark = [
+    needs_compiler,
+    pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built"),
+    pytest.mark.usefixtures("one_torch_thread", "gpu"),
+]
+SIZE = (24, 33)
+
+
+@pytest.fixture
+def small(scene):
+    return np.ascontiguousarray(scene[:, 10:34, 30:63])
+
+
+def fitted(pixels, device, **settings):
+    return fitting.run(pixels, make_config(pixels.shape[1:], **settings), device=device)
+
+
+def test_the_first_steps_are_those_of_the_cpu(small):
+    settings = {"gaussians": 40, "steps": 6, "relocate": 0.0, "start_fraction": 1.0, "color_solve": 0}
+    ours, theirs = fitted(small, "cuda", **settings), fitted(small, "cpu", **settings)
+    assert ours.psnr == pytest.approx(theirs.psnr, abs=1e-2)
+    for name in ("means", "scales", "rotations", "colors"):
+        one, other = getattr(ours.gaussians, name), getattr(theirs.gaussians, name)
+        assert np.median(np.abs(one - other)) < 1e-4
+        np.testing.assert_allclose(one, other, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"blend": "topk", "top_k": 4},
+        {"loss": Loss(l1=0.3, l2=0.5, ssim=0.05)},
+        {"lattice": Lattice.of(0.75, 3), "betas": (0.7, 0.9), "noise_from": 0.3},
+        {"overshoot": 0.2, "relocate": 0.1},
+        {"patience": 5, "patience_gain": 3.0},
+    ],
+    ids=["plain", "topk", "ssim", "noise", "pruned", "impatient"],
+)
+def test_a_fit_ends_as_well_as_on_the_cpu(small, settings):
+    settings = {"gaussians": 60, "steps": 60, "relocate_every": 10, **settings}
+    ours, theirs = fitted(small, "cuda", **settings), fitted(small, "cpu", **settings)
+    assert len(ours.gaussians) == len(theirs.gaussians) == 60
+    assert ours.psnr > theirs.psnr - 1.0
+    assert ours.psnr > 20
+    assert ours.added_at == theirs.added_at
+    if "patience" not in settings:
+        assert ours.steps == theirs.steps == 60
+    rows = np.array(ours.history)
+    assert (np.diff(rows[:, 0]) >= 0).all()
+    assert rows[-1, 0] == ours.steps
+
+
+def test_the_best_state_is_kept(small):
+    settings = {"gaussians": 30, "steps": 30, "relocate": 0.0, "start_fraction": 1.0, "color_solve": 0, "hold": 0.2}
+    # rates that make the end worse than the middle
+    ours = fitted(small, "cuda", **settings, decay=1.0, rates={"position": 1.5, "scale": 0.8, "color": 0.5})
+    psnrs = [row[2] for row in ours.history]
+    assert ours.psnr >= max(psnrs) - 1e-3
+
+
+def test_half_size_first(scene):
+    pixels = np.concatenate([scene, scene[:, ::-1]], axis=1)[:, :66, :70]
+    ours = fitted(np.ascontiguousarray(pixels), "cuda", gaussians=80, steps=20, coarse=0.3)
+    assert len(ours.gaussians) == 80
+    assert ours.psnr > 15
+
+
+@pytest.mark.parametrize("profile", ["image-gs", "gaussian-image"])
+def test_profiles_render_on_the_gpu_and_step_on_the_host(small, profile, gpu):
+    settings = {"gaussians": 30, "steps": 4, "profile": profile}
+    gpu._launcher.launched.clear()
+    ours = fitted(small, "cuda", **settings)
+    assert {"forward", "backward"} <= set(gpu._launcher.launched) or "fused" in gpu._launcher.launched
+    assert ours.psnr == pytest.approx(fitted(small, "cpu", **settings).psnr, abs=0.05)
+
+
+def test_levels_and_operators(small):
+    settings = {"gaussians": 40, "steps": 12, "level_shares": (0.3,)}
+    ours = fitted(small, "cuda", **settings)
+    assert ours.psnr == pytest.approx(fitted(small, "cpu", **settings).psnr, abs=0.3)
+    config = make_config(SIZE, gaussians=30, steps=5, color_solve=0)
+    ours = fitting.run(small, config, operator=lambda image: image * 0.5, device="cuda")
+    theirs = fitting.run(small, config, operator=lambda image: image * 0.5, device="cpu")
+    assert ours.psnr == pytest.approx(theirs.psnr, abs=0.05)
+
+
+def test_what_stays_on_the_gpu(small):
+    config = make_config(SIZE, gaussians=30, steps=5)
+    assert fitting._loop_for(config, None, "cuda:0") is DeviceLoop
+    assert fitting._loop_for(config, None, "cpu") is Loop
+    assert fitting._loop_for(config, lambda image: image, "cuda:0") is Loop
+    for changed in ({"shape": "cholesky"}, {"schedule": "plateau"}):
+        assert fitting._loop_for(replace(config, **changed), None, "cuda:0") is Loop
+
+
+def test_too_little_room_for_pairs_takes_the_steps_again(small, monkeypatch):
+    settings = {"gaussians": 40, "steps": 12, "relocate": 0.0, "start_fraction": 1.0}
+    wanted = fitted(small, "cuda", **settings)
+    monkeypatch.setattr(resident, "LEAST_ROOM", 1)
+    monkeypatch.setattr(resident, "ROOM", 1.0)  # just what the start needs: the first scales that grow need more
+    rooms = []
+    make = resident.Resident._make_room
+    monkeypatch.setattr(resident.Resident, "_make_room", lambda self, pairs: (rooms.append(pairs), make(self, pairs)))
+    found = fitted(small, "cuda", **settings)
+    assert len(rooms) > 1
+    assert max(rooms) > rooms[0]
+    for name in ("means", "scales", "rotations", "colors"):
+        np.testing.assert_array_equal(getattr(found.gaussians, name), getattr(wanted.gaussians, name))
+
+
+def test_noise_is_that_of_the_lattice(small):
+    config = make_config(SIZE, gaussians=50, steps=5, lattice=Lattice.of(0.75, 3, (0,)))
+    random = np.random.default_rng(0)
+    model = Gaussians(
+        random.uniform(0, 24, (50, 2)).astype(np.float32),
+        random.uniform(0.5, 5, (50, 2)).astype(np.float32),
+        random.uniform(0, 3, 50).astype(np.float32),
+        random.uniform(0, 1, (50, 3)).astype(np.float32),
+    )
+
+    class Fixed:
+        def random(self, shape, dtype):
+            return noise + np.float32(0.5)
+
+    noise = (random.uniform(-0.5, 0.5, (50, 8))).astype(np.float32)
+    wanted = perturb(model, config.lattice, Fixed())
+    device = imagegs.devices.open_gpu(0)
+    steps = resident.Resident(
+        device, model, make_target(small), np.zeros(3, np.float32), config, noisy=True, settled=False
+    )
+    steps._noise[0] = torch.from_numpy(noise)
+    for found, array in zip(steps._perturbed(), wanted.arrays(), strict=True):
+        np.testing.assert_allclose(found.numpy(), array, rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupted_fit_goes_on(small, tmp_path):
+    config = make_config(SIZE, gaussians=40, steps=40, relocate_every=10)
+    checkpoint = tmp_path / "fit.npz"
+    seen = []
+
+    def stop(progress):
+        seen.append(progress.snapshot())
+        if progress.step >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(fitting.Interrupted):
+        fitting.run(small, config, device="cuda", on_step=stop, checkpoint=checkpoint)
+    assert len(seen[-1]) == len(seen[-1].means)
+    resumed = fitting.run(small, config, device="cuda", resume=checkpoint)
+    whole = fitting.run(small, config, device="cuda")
+    for name in ("means", "scales", "rotations", "colors"):
+        np.testing.assert_array_equal(getattr(resumed.gaussians, name), getattr(whole.gaussians, name))
+    on_cpu = fitting.run(small, config, device="cpu", resume=checkpoint)
+    assert on_cpu.psnr > whole.psnr - 1
+
+
+def test_a_file_is_made_and_drawn(small, tmp_path: Path):
+    path = tmp_path / "small.gsimg"
+    encoded = imagegs.encode(small, gaussians=60, effort=1, device="cuda")
+    path.write_bytes(encoded.data)
+    assert encoded.psnr > imagegs.encode(small, gaussians=60, effort=1, device="cpu").psnr - 1
+    ours = imagegs.decode(path, scale=2, device="cuda").pixels
+    np.testing.assert_allclose(ours, imagegs.decode(path, scale=2).pixels, atol=1e-3)
+    part = {"region": (3.5, 2.0, 11.0, 9.0)}
+    gaussians = imagegs.load(path)
+    np.testing.assert_allclose(
+        imagegs.render(gaussians, 14, 20, device="auto", **part), imagegs.render(gaussians, 14, 20, **part), atol=1e-3
+    )
+    done = CliRunner().invoke(app, ["decode", str(path), "-o", str(tmp_path / "small.png"), "--device", "cuda"])
+    assert done.exit_code == 0, done.output
+    assert imagegs.read_image(tmp_path / "small.png").pixels.shape == small.shape
+
+
+def test_a_gpu_that_is_not_there_is_said_before_the_fit(small):
+    with pytest.raises(DeviceError, match=r"^device: expected a GPU that is there, found cuda:7 of one, cuda:0$"):
+        imagegs.encode(small, device="cuda:7")
+    for work in (lambda: imagegs.fit(small, 9, device="cuda:7"), lambda: imagegs.decode(b"", device="cuda:7")):
+        with pytest.raises(DeviceError):
+            work()
