@@ -24,7 +24,7 @@ def test_what_auto_means_can_be_said(monkeypatch, gpu):
         assert devices.resolve("auto") == meant
         assert devices.resolve("cuda:2") == "cuda:2"
     monkeypatch.setenv(devices.ENVIRONMENT, "abacus")
-    with pytest.raises(DeviceError, match="found 'abacus'$"):
+    with pytest.raises(DeviceError, match=r"found 'abacus'$"):
         devices.resolve("auto")
 
 
