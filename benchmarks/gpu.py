@@ -77,7 +77,7 @@ def steps(device: cuda.Device, picture: np.ndarray, count: int, repeats: int) ->
     config = make_config(picture.shape[1:], gaussians=count, steps=1000, start_fraction=1.0)
     model, loop, state = start_of(picture, config)
     scene = loop.scene
-    work = Resident(device, model, scene.target, scene.background, config, noisy=False, settled=False)
+    work = Resident(device, model, scene, config, noisy=False, settled=False)
     work.load(model, state.optimizer.moments, None, float("inf"))
     clocks = np.tile(np.array([[0.01, 0.5, 0.5]], np.float32), (work.most_steps, 1))
     times = timed(device, lambda: work.advance(clocks, 0), repeats)

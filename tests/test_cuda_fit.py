@@ -18,11 +18,13 @@ from imagegs.errors import DeviceError
 from imagegs.fitting import fit as fitting
 from imagegs.fitting import resident
 from imagegs.fitting.config import Loss, make_config
+from imagegs.fitting.device_growth import DeviceGrowth
 from imagegs.fitting.device_loop import DeviceLoop
-from imagegs.fitting.initialization import Gaussians
-from imagegs.fitting.loop import Loop
+from imagegs.fitting.growth import error_density, least_worth
+from imagegs.fitting.initialization import Gaussians, spawn
+from imagegs.fitting.loop import Loop, Scene
 from imagegs.fitting.noise import perturb
-from imagegs.fitting.targets import make_target
+from imagegs.fitting.targets import Target, make_target
 from imagegs.kernels import native
 
 gpu = pretended_gpu
@@ -154,12 +156,53 @@ def test_noise_is_that_of_the_lattice(small):
     noise = (random.uniform(-0.5, 0.5, (50, 8))).astype(np.float32)
     wanted = perturb(model, config.lattice, Fixed())
     device = imagegs.devices.open_gpu(0)
-    steps = resident.Resident(
-        device, model, make_target(small), np.zeros(3, np.float32), config, noisy=True, settled=False
-    )
+    steps = resident.Resident(device, model, Scene.of(make_target(small), config), config, noisy=True, settled=False)
     steps._noise[0] = torch.from_numpy(noise)
     for found, array in zip(steps._perturbed(), wanted.arrays(), strict=True):
         np.testing.assert_allclose(found.numpy(), array, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("init", ["structure", "random"])
+def test_growth_is_that_of_the_cpu(small, init):
+    random = np.random.default_rng(0)
+    weights, guide = random.uniform(0.5, 2, (2, *SIZE)).astype(np.float32)
+    target = Target(small, weights=weights, growth=guide)
+    config = make_config(SIZE, gaussians=60, steps=5, init=init, start_scale=None if init == "structure" else 2.0)
+    scene = Scene.of(target, config)
+    device = imagegs.devices.open_gpu(0)
+    ours = DeviceGrowth(device, scene, config)
+    image = random.uniform(0, 1, small.shape).astype(np.float32)
+    density, wanted = ours.density(torch.from_numpy(image)), error_density(image, target, config)
+    np.testing.assert_allclose(density.numpy(), wanted, rtol=1e-5)
+    pixels = np.sort(random.choice(small[0].size, 20, replace=False))
+    found = ours.spawn(torch.from_numpy(pixels), density, 20, 30)
+    model = spawn(pixels, scene.start * 30 + wanted * 20, target, scene.structure, config)
+    for one, other in zip(found, model.arrays(), strict=True):
+        assert one.dtype == torch.float32
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-4)
+
+    rasterizer = native.Rasterizer()
+    rasterizer.prepare(*model.arrays(), SIZE)
+    rasterizer.forward(scene.background, keep=True)
+    rows = least_worth(rasterizer, model, scene.background, target, 7)
+    growth = torch.from_numpy(rasterizer.removal(scene.background, small, weights))
+    assert ours.least_worth(growth, found[0], 7).tolist() == rows.tolist()
+
+
+def test_pixels_are_drawn_by_their_density(small):
+    config = make_config(SIZE, gaussians=60, steps=5)
+    ours = DeviceGrowth(imagegs.devices.open_gpu(0), Scene.of(make_target(small), config), config)
+    density = torch.zeros(SIZE, dtype=torch.float64)
+    density[:6] = 1 / (6 * SIZE[1])
+    drawn = ours.draw(density, 50, torch.Generator().manual_seed(0))
+    assert len(set(drawn.tolist())) == 50
+    assert drawn.tolist() == sorted(drawn.tolist())
+    assert int(drawn.max()) < 6 * SIZE[1]
+    assert torch.equal(drawn, ours.draw(density, 50, torch.Generator().manual_seed(0)))
+    assert not torch.equal(drawn, ours.draw(density, 50, torch.Generator().manual_seed(1)))
+    every = ours.draw(density, small[0].size, torch.Generator())
+    assert every.tolist() == list(range(small[0].size))
+    assert len(set(ours.draw(density, small[0].size - 1, torch.Generator().manual_seed(0)).tolist())) == len(every) - 1
 
 
 def test_an_interrupted_fit_goes_on(small, tmp_path):
@@ -187,7 +230,7 @@ def test_a_file_is_made_and_drawn(small, tmp_path: Path):
     path = tmp_path / "small.gsimg"
     encoded = imagegs.encode(small, gaussians=60, effort=1, device="cuda")
     path.write_bytes(encoded.data)
-    assert encoded.psnr > imagegs.encode(small, gaussians=60, effort=1, device="cpu").psnr - 1
+    assert encoded.psnr > imagegs.encode(small, gaussians=60, effort=1, device="cpu").psnr - 2  # seeds differ by 0.6
     ours = imagegs.decode(path, scale=2, device="cuda").pixels
     np.testing.assert_allclose(ours, imagegs.decode(path, scale=2).pixels, atol=1e-3)
     part = {"region": (3.5, 2.0, 11.0, 9.0)}

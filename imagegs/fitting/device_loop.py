@@ -11,25 +11,30 @@ import numpy as np
 from .. import devices
 from ..gaussians import FloatArray, Gaussians2D
 from .config import FitConfig
+from .growth import relocation_count
+from .initialization import Gaussians
 from .loop import FitResult, Loop, Progress, State
-from .losses import prepare, to_psnr
+from .losses import to_psnr
 from .operators import Operator
 from .resident import MOMENTS, Resident
 from .schedule import rate_factor
 from .targets import Target
 
+_UNSEEN = np.zeros(0, np.float32)
+"""Growth looks at the picture on the device."""
+
 
 def serves(config: FitConfig, operator: Operator | None) -> bool:
     """Whether a fit's steps can stay on the GPU; others render there, and do the rest on the host."""
-    plain = config.shape == "local" and config.schedule == "hold" and config.bits is None and not config.level_shares
-    return plain and operator is None
+    plain = config.shape == "local" and config.schedule == "hold" and config.grow_color == "target"
+    return plain and config.bits is None and not config.level_shares and operator is None
 
 
 class DeviceLoop(Loop):
     """A ``Loop`` that takes several steps at a time, on a GPU; for the settings that `serves` allows.
 
-    Growth looks at the picture after a step, not before it, and noise is drawn by the device: a fit ends as well as on
-    the CPU, not at the same numbers.
+    Growth looks at the picture after a step, not before it, and the device draws what is random: a fit ends as well as
+    on the CPU, not at the same numbers.
     """
 
     def __init__(
@@ -57,15 +62,12 @@ class DeviceLoop(Loop):
             self._refine(state)
         resident = self._at_work(state)
         clocks = self._clocks(state, min(resident.most_steps, self._steps_ahead(state)))
-        taken = resident.advance(clocks, config.seed * 1_000_003 + state.step)
+        taken = resident.advance(clocks, self._seed(state) + 1)
         self._newer = True
         state.step += len(clocks)
         state.at += len(clocks)
         state.optimizer.moments["time"] += np.float32(len(clocks))
-        if state.step in config.add_at or self._moves(state) or state.at == self.prune_at:
-            self.settle(state)
-            self._change(state, lambda: self._picture(state))
-            self._kind = None  # the host's state is newer
+        self._change(state, _UNSEEN)
         psnr = to_psnr(taken.errors[-1])
         self._watch(state, psnr)
         state.seconds += time.perf_counter() - began
@@ -100,9 +102,7 @@ class DeviceLoop(Loop):
         if self._resident is None or self._made_for != kind:
             scene = self.scene_of(state)
             self._resident = None  # gives its memory back before the next one takes some
-            self._resident = Resident(
-                self._gpu, state.model, scene.target, scene.background, config, noisy=noisy, settled=kind[2]
-            )
+            self._resident = Resident(self._gpu, state.model, scene, config, noisy=noisy, settled=kind[2])
             self._made_for = kind
         moments = {name: state.optimizer.moments[name] for name in MOMENTS}
         self._resident.load(state.model, moments, state.best, state.best_loss)
@@ -132,8 +132,23 @@ class DeviceLoop(Loop):
         ]
         return np.array(rows, np.float32)
 
-    def _picture(self, state: State) -> FloatArray:
-        """What the Gaussians show."""
-        scene = self.scene_of(state)
-        prepare(self.rasterizer, state.model, scene.target.size, self.config.blend, self.config.top_k)
-        return self.rasterizer.forward(scene.background)
+    def _grown(self, state: State, count: int, seen: FloatArray) -> Gaussians:
+        assert self._resident is not None
+        new = self._resident.grown(count, state.started_with, self._seed(state))
+        self.settle(state)
+        self._kind = None
+        return new
+
+    def _relocate(self, state: State) -> None:
+        count = relocation_count(state.model, self.config)
+        if count > 0 and self._resident is not None:
+            self._resident.relocate(count, state.started_with, self._seed(state))
+
+    def _prune(self, state: State) -> None:
+        self.settle(state)
+        super()._prune(state)
+        self._kind = None
+
+    def _seed(self, state: State) -> int:
+        """Of what is drawn at a step; a fit that is resumed draws the same."""
+        return self.config.seed * 1_000_003 + 2 * state.step

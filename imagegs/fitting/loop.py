@@ -198,7 +198,7 @@ class Loop:
             keep_inside(state.model, *self.scene_of(state).target.size)
         state.step += 1
         state.at += 1
-        self._change(state, lambda: seen)
+        self._change(state, seen)
         self._watch(state, evaluation.psnr)
         state.seconds += time.perf_counter() - began
         every = max(1, config.steps // 200)
@@ -217,10 +217,10 @@ class Loop:
         total = state.step + self.config.steps - state.at
         return Progress(state.step, total, psnr, loss, len(state.model), state.seconds, snapshot)
 
-    def _change(self, state: State, seen: Callable[[], FloatArray]) -> None:
-        """Adds, moves or removes Gaussians where it is time; ``seen`` gives what growth looks at."""
+    def _change(self, state: State, seen: FloatArray) -> None:
+        """Adds, moves or removes Gaussians where it is time; ``seen`` is what growth looks at."""
         if state.step in self.config.add_at:
-            self._add(state, seen())
+            self._add(state, seen)
         elif self._moves(state):
             self._relocate(state)
         if state.at == self.prune_at:
@@ -318,21 +318,25 @@ class Loop:
         return due and self.operator is None and state.at < config.relocate_until * config.steps
 
     def _add(self, state: State, seen: FloatArray) -> None:
-        config, scene = self.config, self.scene_of(state)
+        config = self.config
         missing = self.goal - len(state.model)
         share = math.ceil((self.goal - state.started_with) / len(config.add_at))
         count = missing if state.step == max(config.add_at) else min(missing, share)
         if count <= 0:
             return
-        # through an operator there is no error at the canvas's pixels: the loss's gradient stands in for it
-        image = seen if self.operator is None else scene.target.pixels + seen
-        start = scene.start * state.started_with
-        new = grow(state.model, count, image, scene.target, scene.structure, start, config, state.rng)
+        new = self._grown(state, count, seen)
         state.model = state.model.joined(new)
         state.optimizer.extend(len(new))
         if config.reset_moments:
             state.optimizer.forget(slice(None))
         state.added_at.append(state.step)
+
+    def _grown(self, state: State, count: int, seen: FloatArray) -> Gaussians:
+        scene = self.scene_of(state)
+        # through an operator there is no error at the canvas's pixels: the loss's gradient stands in for it
+        image = seen if self.operator is None else scene.target.pixels + seen
+        start = scene.start * state.started_with
+        return grow(state.model, count, image, scene.target, scene.structure, start, self.config, state.rng)
 
     def _relocate(self, state: State) -> None:
         config, scene = self.config, self.scene_of(state)

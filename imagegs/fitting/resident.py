@@ -23,9 +23,10 @@ from ..gaussians import FloatArray
 from ..kernels import cuda
 from ..kernels.native import IDENTITY
 from .config import FitConfig
+from .device_growth import DeviceGrowth
 from .initialization import Gaussians
+from .loop import Scene
 from .optimizer import scale_bounds
-from .targets import Target
 
 MOST_STEPS = 50
 """Between two waits for the device."""
@@ -51,8 +52,7 @@ class Resident:
         self,
         device: cuda.Device,
         model: Gaussians,
-        target: Target,
-        background: FloatArray,
+        scene: Scene,
         config: FitConfig,
         *,
         noisy: bool,
@@ -63,17 +63,16 @@ class Resident:
         Args:
             device: where.
             model: N Gaussians; `load` brings them there.
-            target: what the render is to equal.
-            background: [C].
+            scene: the picture at the size that is fitted.
             config: the settings.
             noisy: whether steps see noise of the lattice.
             settled: whether the best state is kept.
         """
         self._device, self._config, self._noisy, self._settled = device, config, noisy, settled
-        self._size, self._count = target.size, target.pixels.size
-        self._target, self._background = self._moved(target.pixels), self._moved(background)
-        self._weights = None if target.weights is None else self._moved(target.weights)
-        self._bounds = scale_bounds(target.size)
+        self._size, self._count = scene.target.size, scene.target.pixels.size
+        self._growth = DeviceGrowth(device, scene, config)
+        self._background = self._moved(scene.background)
+        self._bounds = scale_bounds(self._size)
         self._window = cuda.taps(device.torch) if config.loss.ssim > 0 else None
         self._rasterizer = cuda.CudaRasterizer(device)
         n, channels = model.colors.shape
@@ -103,9 +102,7 @@ class Resident:
                 tensor.copy_(self._moved(array))
         self._best_loss.fill_(best_loss)
         if self._capacity == 0:
-            means, scales, rotations, colors = self._model
-            blend = self._config.blend, self._config.top_k
-            self._rasterizer.prepare(means, scales, rotations, colors, self._size, IDENTITY, *blend)
+            self._prepare(self._model, counted=True)
             self._make_room(int(self._rasterizer.pairs))
 
     def fetch(self) -> tuple[Gaussians, dict[str, FloatArray]]:
@@ -143,6 +140,42 @@ class Resident:
                 tensor.copy_(before)
             self._make_room(int(found[-1]))
 
+    def relocate(self, count: int, begun: int, seed: int) -> None:
+        """Moves the ``count`` Gaussians that are worth least to where the error is high; waits for nothing.
+
+        Args:
+            count: how many.
+            begun: how many Gaussians the fit began with.
+            seed: of the places.
+        """
+        image = self._draw(self._model, keep=True)
+        growth = self._rasterizer.removal(self._background, self._growth.target, self._growth.weights)
+        rows = self._growth.least_worth(growth, self._model[0], count)
+        for tensor, new in zip(self._model, self._new(image, count, begun, seed), strict=True):
+            tensor.index_copy_(0, rows, new)
+        for tensor in self._moments:
+            tensor.index_fill_(0, rows, 0.0)
+
+    def grown(self, count: int, begun: int, seed: int) -> Gaussians:
+        """New Gaussians where the error is high; see `relocate`."""
+        return Gaussians(*map(_array, self._new(self._draw(self._model), count, begun, seed)))
+
+    def _new(self, image: Tensor, count: int, begun: int, seed: int) -> list[Tensor]:
+        density = self._growth.density(image)
+        pixels = self._growth.draw(density, count, torch.Generator(self._device.torch).manual_seed(seed))
+        return self._growth.spawn(pixels, density, len(pixels), begun)
+
+    def _draw(self, model: list[Tensor], *, keep: bool = False) -> Tensor:
+        """What Gaussians show; pairs beyond the room are left out, which the next steps notice."""
+        self._prepare(model)
+        return self._rasterizer.forward(self._background, keep=keep)
+
+    def _prepare(self, model: list[Tensor], *, counted: bool = False) -> None:
+        means, scales, rotations, colors = model
+        blend = self._config.blend, self._config.top_k
+        room = None if counted else self._capacity
+        self._rasterizer.prepare(means, scales, rotations, colors, self._size, IDENTITY, *blend, room)
+
     def _changing(self) -> list[Tensor]:
         return [*self._model, *self._moments, *self._best, self._best_loss]
 
@@ -171,8 +204,7 @@ class Resident:
         torch.index_select(self._clocks, 0, self._place, out=self._row)
         clock = self._row[0]
         model = self._perturbed() if self._noisy else self._model
-        blend = config.blend, config.top_k
-        self._rasterizer.prepare(model[0], model[1], model[2], model[3], self._size, IDENTITY, *blend, self._capacity)
+        self._prepare(model)
         most = torch.maximum(self._peak, self._rasterizer.pairs)
         self._peak.copy_(torch.where(self._peak > self._capacity, self._peak, most))  # what follows too many is wrong
         loss, error, found = self._evaluate()
@@ -202,14 +234,14 @@ class Resident:
     def _evaluate(self) -> tuple[Tensor, Tensor, cuda.DeviceGradients]:
         """Loss and mean squared error, float64 [], and gradients of the prepared Gaussians."""
         loss, rasterizer, count = self._config.loss, self._rasterizer, self._count
-        given = {"target": self._target, "weights": self._weights, "l1": loss.l1, "l2": loss.l2}
+        given = {"target": self._growth.target, "weights": self._growth.weights, "l1": loss.l1, "l2": loss.l2}
         if self._window is None:
             found = rasterizer.backward(self._background, fused=True, show=False, **given)  # type: ignore[arg-type]
             return found.loss / count, found.squared_error / count, found
         image = rasterizer.forward(self._background, keep=True)
         v_image = torch.zeros_like(image)
         settings = {"window": self._window, "scale": -loss.ssim / count, "v_image": v_image}
-        total = cuda.ssim(self._device, image, self._target, self._weights, **settings)  # type: ignore[arg-type]
+        total = cuda.ssim(self._device, image, self._growth.target, self._growth.weights, **settings)  # type: ignore[arg-type]
         found = rasterizer.backward(self._background, v_image=v_image, **given)  # type: ignore[arg-type]
         return found.loss / count + loss.ssim * (1 - total / count), found.squared_error / count, found
 
