@@ -77,10 +77,10 @@ def steps(device: cuda.Device, picture: np.ndarray, count: int, repeats: int) ->
     config = make_config(picture.shape[1:], gaussians=count, steps=1000, start_fraction=1.0)
     model, loop, state = start_of(picture, config)
     scene = loop.scene
-    work = Resident(device, model, scene, config, noisy=False, settled=False)
+    work = Resident(device, scene, config, count)
     work.load(model, state.optimizer.moments, None, float("inf"))
     clocks = np.tile(np.array([[0.01, 0.5, 0.5]], np.float32), (work.most_steps, 1))
-    times = timed(device, lambda: work.advance(clocks, 0), repeats)
+    times = timed(device, lambda: work.advance(clocks, 0, noisy=False, settled=False), repeats)
     per_step = {**times, "median_ms": times["median_ms"] / len(clocks), "iqr_ms": times["iqr_ms"] / len(clocks)}
     return {"step": per_step, **kernels(device, model, picture, scene.background, repeats)}
 

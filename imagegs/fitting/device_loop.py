@@ -49,8 +49,8 @@ class DeviceLoop(Loop):
         super().__init__(canvas, observed, config, operator, keep, device)
         self._gpu = devices.open_gpu(int(device.partition(":")[2]))
         self._resident: Resident | None = None
-        self._made_for: tuple[bool, bool, bool, int] | None = None  # half size, noise, settled, how many Gaussians
-        self._kind: tuple[bool, bool, bool, int] | None = None  # the same, None where the host's state is newer
+        self._halved: bool | None = None  # of the picture that the resident steps are made for
+        self._loaded = False  # whether the device has the state
         self._newer = False  # the device's state
 
     def advance(self, state: State) -> Progress:
@@ -60,9 +60,11 @@ class DeviceLoop(Loop):
         if state.halved and state.at >= config.coarse * config.steps:
             self.settle(state)
             self._refine(state)
+            self._loaded = False
         resident = self._at_work(state)
         clocks = self._clocks(state, min(resident.most_steps, self._steps_ahead(state)))
-        taken = resident.advance(clocks, self._seed(state) + 1)
+        noisy = config.lattice is not None and state.at >= config.noise_from * config.steps
+        taken = resident.advance(clocks, self._seed(state) + 1, noisy=noisy, settled=self._settled(state))
         self._newer = True
         state.step += len(clocks)
         state.at += len(clocks)
@@ -80,10 +82,9 @@ class DeviceLoop(Loop):
             return
         state.model, moments = self._resident.fetch()
         state.optimizer.moments |= moments
-        if self._made_for is not None and self._made_for[2]:
-            best, loss = self._resident.fetch_best()
-            if loss < state.best_loss:
-                state.best, state.best_loss = best, loss
+        best, loss = self._resident.fetch_best()
+        if loss < state.best_loss:
+            state.best, state.best_loss = best, loss
         self._newer = False
 
     def finish(self, state: State) -> FitResult:
@@ -92,21 +93,17 @@ class DeviceLoop(Loop):
         return super().finish(state)
 
     def _at_work(self, state: State) -> Resident:
-        """The resident steps for the state, which is brought to the device where the host's is newer."""
-        config = self.config
-        noisy = config.lattice is not None and state.at >= config.noise_from * config.steps
-        kind = (state.halved, noisy, self._settled(state), len(state.model))
-        if self._resident is not None and self._kind == kind:
-            return self._resident
-        self.settle(state)
-        if self._resident is None or self._made_for != kind:
-            scene = self.scene_of(state)
+        """The resident steps, with the state brought to the device where the host's is newer."""
+        if self._resident is None or self._halved != state.halved:
+            self.settle(state)
             self._resident = None  # gives its memory back before the next one takes some
-            self._resident = Resident(self._gpu, state.model, scene, config, noisy=noisy, settled=kind[2])
-            self._made_for = kind
-        moments = {name: state.optimizer.moments[name] for name in MOMENTS}
-        self._resident.load(state.model, moments, state.best, state.best_loss)
-        self._kind = kind
+            rows = max(self.goal, len(state.model))
+            self._resident, self._halved = Resident(self._gpu, self.scene_of(state), self.config, rows), state.halved
+            self._loaded = False
+        if not self._loaded:
+            moments = {name: state.optimizer.moments[name] for name in MOMENTS}
+            self._resident.load(state.model, moments, state.best, state.best_loss)
+            self._loaded = True
         return self._resident
 
     def _steps_ahead(self, state: State) -> int:
@@ -136,7 +133,7 @@ class DeviceLoop(Loop):
         assert self._resident is not None
         new = self._resident.grown(count, state.started_with, self._seed(state))
         self.settle(state)
-        self._kind = None
+        self._loaded = False
         return new
 
     def _relocate(self, state: State) -> None:
@@ -147,7 +144,7 @@ class DeviceLoop(Loop):
     def _prune(self, state: State) -> None:
         self.settle(state)
         super()._prune(state)
-        self._kind = None
+        self._loaded = False
 
     def _seed(self, state: State) -> int:
         """Of what is drawn at a step; a fit that is resumed draws the same."""

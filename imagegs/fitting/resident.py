@@ -32,8 +32,8 @@ MOST_STEPS = 50
 """Between two waits for the device."""
 FINISHED_ERROR = 1e-10
 """A mean squared error, that of 100 dB, from which on nothing moves: gradients are rounding errors there."""
-ROOM, LEAST_ROOM = 1.5, 1 << 12
-"""For pairs of Gaussian and tile: so many times those at the start, and at least so many."""
+ROOM, WASTE, LEAST_ROOM = 1.5, 3.0, 1 << 12
+"""For pairs of Gaussian and tile: so many times those that there are, never more times than this, at least so many."""
 _MOST_NOISE = 1 << 26
 """Numbers of noise that are kept at a time."""
 
@@ -46,88 +46,93 @@ class Taken(NamedTuple):
 
 
 class Resident:
-    """Gaussians, Adam's moments and the best state so far, on a GPU, for as long as their number stays."""
+    """Gaussians, Adam's moments and the best state so far, on a GPU, with room for all that a fit will have.
 
-    def __init__(
-        self,
-        device: cuda.Device,
-        model: Gaussians,
-        scene: Scene,
-        config: FitConfig,
-        *,
-        noisy: bool,
-        settled: bool,
-    ) -> None:
-        """Makes room.
+    Rows that no Gaussian has yet hold means that are not numbers, and draw nothing: the graph of a step serves while
+    Gaussians come and go.
+    """
+
+    def __init__(self, device: cuda.Device, scene: Scene, config: FitConfig, rows: int) -> None:
+        """Makes room; `load` brings Gaussians.
 
         Args:
             device: where.
-            model: N Gaussians; `load` brings them there.
             scene: the picture at the size that is fitted.
             config: the settings.
-            noisy: whether steps see noise of the lattice.
-            settled: whether the best state is kept.
+            rows: most Gaussians that there will be.
         """
-        self._device, self._config, self._noisy, self._settled = device, config, noisy, settled
+        self._device, self._config = device, config
         self._size, self._count = scene.target.size, scene.target.pixels.size
         self._growth = DeviceGrowth(device, scene, config)
         self._background = self._moved(scene.background)
         self._bounds = scale_bounds(self._size)
         self._window = cuda.taps(device.torch) if config.loss.ssim > 0 else None
         self._rasterizer = cuda.CudaRasterizer(device)
-        n, channels = model.colors.shape
+        channels = len(scene.target.pixels)
+        self._live, self._rows = 0, rows
         self.most_steps = MOST_STEPS
-        if noisy:
-            self.most_steps = max(1, min(MOST_STEPS, _MOST_NOISE // max(1, n * (5 + channels))))
-        self._model = [self._moved(array) for array in model.arrays()]
-        self._best = [tensor.clone() for tensor in self._model]
-        self._moments = [self._zeros(n, width) for width in (5, 5, channels, channels)]
+        if config.lattice is not None:
+            self.most_steps = max(1, min(MOST_STEPS, _MOST_NOISE // max(1, rows * (5 + channels))))
+            self._noise = self._zeros(self.most_steps, rows, 5 + channels)
+            self._color_noise = self._moved(_color_noise(config.lattice))
+        shapes = ((rows, 2), (rows, 2), (rows,), (rows, channels))
+        self._model, self._best = ([self._zeros(*shape) for shape in shapes] for _ in range(2))
+        self._moments = [self._zeros(rows, width) for width in (5, 5, channels, channels)]
         self._best_loss = self._zeros(1, dtype=torch.float64)
-        self._clocks, self._row = self._zeros(self.most_steps, 3), self._zeros(1, 3)
+        self._clocks, self._row = self._zeros(self.most_steps, 4), self._zeros(1, 4)
         self._losses, self._errors = (self._zeros(self.most_steps, dtype=torch.float64) for _ in range(2))
         self._peak, self._place = (self._zeros(1, dtype=torch.int64) for _ in range(2))
-        self._noise = self._zeros(self.most_steps if noisy else 0, n, 5 + channels)
-        self._color_noise = self._moved(_color_noise(config.lattice)) if noisy and config.lattice else None
         self._capacity = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._warm = False
 
     def load(self, model: Gaussians, moments: dict[str, FloatArray], best: Gaussians | None, best_loss: float) -> None:
         """Brings a state there."""
-        arrays = (*model.arrays(), *(moments[name] for name in MOMENTS))
-        for tensor, array in zip((*self._model, *self._moments), arrays, strict=True):
-            tensor.copy_(self._moved(array))
-        if best is not None and len(best) == len(model):
-            for tensor, array in zip(self._best, best.arrays(), strict=True):
-                tensor.copy_(self._moved(array))
+        self._live = len(model)
+        self._fill(self._model, model.arrays())
+        self._fill(self._moments, tuple(moments[name] for name in MOMENTS))
+        self._model[0][self._live :] = torch.nan
+        if best is not None:
+            self._fill(self._best, best.arrays())
         self._best_loss.fill_(best_loss)
-        if self._capacity == 0:
-            self._prepare(self._model, counted=True)
-            self._make_room(int(self._rasterizer.pairs))
+        self._prepare(self._model, counted=True)
+        pairs = int(self._rasterizer.pairs)
+        if not pairs <= self._capacity <= WASTE * max(LEAST_ROOM, pairs):
+            self._make_room(pairs)
+
+    def _fill(self, tensors: list[Tensor], arrays: tuple[FloatArray, ...]) -> None:
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.zero_()
+            tensor[: len(array)] = self._moved(array)
 
     def fetch(self) -> tuple[Gaussians, dict[str, FloatArray]]:
         """The Gaussians and Adam's moments as they are now."""
-        model = Gaussians(*(_array(tensor) for tensor in self._model))
-        return model, dict(zip(MOMENTS, (_array(tensor) for tensor in self._moments), strict=True))
+        model = Gaussians(*(self._array(tensor) for tensor in self._model))
+        return model, dict(zip(MOMENTS, (self._array(tensor) for tensor in self._moments), strict=True))
 
     def fetch_best(self) -> tuple[Gaussians, float]:
         """The best state and its loss."""
-        return Gaussians(*(_array(tensor) for tensor in self._best)), float(self._best_loss)
+        return Gaussians(*(self._array(tensor) for tensor in self._best)), float(self._best_loss)
 
-    def advance(self, clocks: FloatArray, seed: int) -> Taken:
+    def advance(self, clocks: FloatArray, seed: int, *, noisy: bool, settled: bool) -> Taken:
         """Takes steps, and waits for them.
 
         Args:
             clocks: [steps, 3] at most ``most_steps``: factor of the rates, 1 - beta1^time, 1 - beta2^time.
             seed: of the noise.
+            noisy: whether steps see noise of the lattice.
+            settled: whether the best state is kept.
         """
         steps = len(clocks)
         kept = [tensor.clone() for tensor in self._changing()]
-        self._clocks[:steps].copy_(self._moved(clocks))
-        if self._noisy:
-            random = torch.Generator(self._device.torch).manual_seed(seed)
-            torch.rand(self._noise[:steps].shape, generator=random, out=self._noise[:steps])
-            self._noise[:steps] -= 0.5
+        self._clocks[:steps, :3] = self._moved(clocks)
+        self._clocks[:steps, 3] = float(settled)
+        if self._config.lattice is not None:
+            noise = self._noise[:steps]
+            noise.zero_()
+            if noisy:
+                random = torch.Generator(self._device.torch).manual_seed(seed)
+                noise.uniform_(-0.5, 0.5, generator=random)
         while True:
             self._place.zero_()
             self._peak.zero_()
@@ -150,7 +155,7 @@ class Resident:
         """
         image = self._draw(self._model, keep=True)
         growth = self._rasterizer.removal(self._background, self._growth.target, self._growth.weights)
-        rows = self._growth.least_worth(growth, self._model[0], count)
+        rows = self._growth.least_worth(growth[: self._live], self._model[0][: self._live], count)
         for tensor, new in zip(self._model, self._new(image, count, begun, seed), strict=True):
             tensor.index_copy_(0, rows, new)
         for tensor in self._moments:
@@ -158,7 +163,8 @@ class Resident:
 
     def grown(self, count: int, begun: int, seed: int) -> Gaussians:
         """New Gaussians where the error is high; see `relocate`."""
-        return Gaussians(*map(_array, self._new(self._draw(self._model), count, begun, seed)))
+        new = self._new(self._draw(self._model), count, begun, seed)
+        return Gaussians(*(np.array(tensor.cpu().numpy()) for tensor in new))
 
     def _new(self, image: Tensor, count: int, begun: int, seed: int) -> list[Tensor]:
         density = self._growth.density(image)
@@ -203,18 +209,17 @@ class Resident:
         config, device = self._config, self._device
         torch.index_select(self._clocks, 0, self._place, out=self._row)
         clock = self._row[0]
-        model = self._perturbed() if self._noisy else self._model
+        model = self._model if config.lattice is None else self._perturbed(config.lattice)
         self._prepare(model)
         most = torch.maximum(self._peak, self._rasterizer.pairs)
         self._peak.copy_(torch.where(self._peak > self._capacity, self._peak, most))  # what follows too many is wrong
         loss, error, found = self._evaluate()
         self._losses.index_copy_(0, self._place, loss.reshape(1))
         self._errors.index_copy_(0, self._place, error.reshape(1))
-        if self._settled:
-            better = loss < self._best_loss
-            for best, tensor in zip(self._best, self._model, strict=True):
-                best.copy_(torch.where(better, tensor, best))
-            self._best_loss.copy_(torch.minimum(self._best_loss, loss))
+        better = (loss < self._best_loss) & (clock[3] > 0)
+        for best, tensor in zip(self._best, self._model, strict=True):
+            best.copy_(torch.where(better, tensor, best))
+        self._best_loss.copy_(torch.where(better, loss, self._best_loss))
         clock[:1].mul_(error > FINISHED_ERROR)
         means, scales, rotations, colors = self._model
         rates = config.rates
@@ -245,11 +250,8 @@ class Resident:
         found = rasterizer.backward(self._background, v_image=v_image, **given)  # type: ignore[arg-type]
         return found.loss / count + loss.ssim * (1 - total / count), found.squared_error / count, found
 
-    def _perturbed(self) -> list[Tensor]:
+    def _perturbed(self, lattice: Lattice) -> list[Tensor]:
         """The Gaussians under the lattice's noise; see ``noise.perturb``."""
-        lattice = self._config.lattice
-        assert lattice is not None
-        assert self._color_noise is not None
         means, scales, rotations, colors = self._model
         noise = torch.index_select(self._noise, 0, self._place)[0]
         area = scales.prod(dim=1)
@@ -265,6 +267,9 @@ class Resident:
         shifted = colors + (noise[:, 5:] / area.sqrt()[:, None]) @ self._color_noise
         return [moved.contiguous(), shaped.contiguous(), rotations + noise[:, 4] * turn, shifted.contiguous()]
 
+    def _array(self, tensor: Tensor) -> FloatArray:
+        return np.array(tensor[: self._live].cpu().numpy())
+
     def _moved(self, array: FloatArray) -> Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self._device.torch)
 
@@ -274,10 +279,6 @@ class Resident:
 
 MOMENTS = ("local_first", "local_second", "color_first", "color_second")
 """Of ``LocalAdam``, in the order in which they lie there."""
-
-
-def _array(tensor: Tensor) -> FloatArray:
-    return np.array(tensor.cpu().numpy())
 
 
 def _color_noise(lattice: Lattice) -> FloatArray:
