@@ -45,6 +45,22 @@ def render(
         ShapeError: a size or region that is not positive and finite, or too large.
         DeviceError: the device cannot be used, or has too little memory.
     """
+    height, width, viewport = output_of(gaussians, height, width, region)
+    rasterizer = devices.rasterizer(devices.resolve(device))
+    arrays = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.colors
+    with native.threads(threads):
+        rasterizer.prepare(*arrays, (height, width), viewport, gaussians.blend, gaussians.top_k)
+        return rasterizer.forward(gaussians.background)
+
+
+def output_of(
+    gaussians: Gaussians2D, height: int | None, width: int | None, region: tuple[float, float, float, float] | None
+) -> tuple[int, int, tuple[float, float, float, float]]:
+    """Height and width of an output that may be left open, and the canvas point of its pixels; see `render`.
+
+    Raises:
+        ShapeError: a size or region that is not positive and finite, or too large.
+    """
     region = (0.0, 0.0, float(gaussians.width), float(gaussians.height)) if region is None else region
     if len(region) != 4 or not all(math.isfinite(value) for value in region) or min(region[2:]) <= 0:
         raise ShapeError(f"region: expected finite x, y and positive width, height, found {region}")
@@ -60,19 +76,7 @@ def render(
         raise ShapeError(f"size: expected at most {MAX_OUTPUT:,} pixels, found {height:,} x {width:,}")
     if w / width == 0 or h / height == 0:
         raise ShapeError(f"region: expected more than a point, found {region}")
-    rasterizer = devices.rasterizer(devices.resolve(device))
-    with native.threads(threads):
-        rasterizer.prepare(
-            gaussians.means,
-            gaussians.scales,
-            gaussians.rotations,
-            gaussians.colors,
-            (int(height), int(width)),
-            (x, y, w / width, h / height),
-            gaussians.blend,
-            gaussians.top_k,
-        )
-        return rasterizer.forward(gaussians.background)
+    return int(height), int(width), (x, y, w / width, h / height)
 
 
 def _check_side(name: str, side: int) -> None:

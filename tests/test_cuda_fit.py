@@ -26,6 +26,7 @@ from imagegs.fitting.loop import Loop, Scene
 from imagegs.fitting.noise import perturb
 from imagegs.fitting.targets import Target, make_target
 from imagegs.kernels import native
+from imagegs.torch import render as draw
 
 gpu = pretended_gpu
 pytestmark = [
@@ -242,6 +243,9 @@ def test_a_file_is_made_and_drawn(small, tmp_path: Path):
     np.testing.assert_allclose(
         imagegs.render(gaussians, 14, 20, device="auto", **part), imagegs.render(gaussians, 14, 20, **part), atol=1e-3
     )
+    drawn = draw(gaussians, 14, 20, device="cuda", **part)
+    assert drawn.shape == (3, 14, 20)
+    np.testing.assert_allclose(drawn.numpy(), draw(gaussians, 14, 20, device="cpu", **part).numpy(), atol=1e-3)
     done = CliRunner().invoke(app, ["decode", str(path), "-o", str(tmp_path / "small.png"), "--device", "cuda"])
     assert done.exit_code == 0, done.output
     assert imagegs.read_image(tmp_path / "small.png").pixels.shape == small.shape

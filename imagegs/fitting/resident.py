@@ -200,9 +200,10 @@ class Resident:
             if self._graph is None:
                 self._graph = torch.cuda.CUDAGraph()
                 torch.cuda.synchronize(self._device.torch)
-                with torch.cuda.graph(self._graph):
+                with self._device.current(), torch.cuda.graph(self._graph):
                     self._step()
-            self._graph.replay()
+            with self._device.current():
+                self._graph.replay()
 
     def _step(self) -> None:
         """Loss, gradients and update; waits for nothing, and writes only into tensors that were there before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -54,9 +54,14 @@ class Device:
         macros: Macros = (),
     ) -> None:
         """Starts a kernel; integers are ``int``, floats ``float``, other parameters come as NumPy scalars."""
-        stream = torch.cuda.current_stream(self.torch).cuda_stream if self.torch.type == "cuda" else 0
         scalars = [_scalar(argument) for argument in arguments]
-        self._launcher.launch(name, kernel, blocks, scalars, macros=macros, stream=stream)
+        with self.current():
+            stream = torch.cuda.current_stream(self.torch).cuda_stream if self.torch.type == "cuda" else 0
+            self._launcher.launch(name, kernel, blocks, scalars, macros=macros, stream=stream)
+
+    def current(self) -> AbstractContextManager[object]:
+        """Makes it the current one of several GPUs, inside the block."""
+        return torch.cuda.device(self.torch) if self.torch.type == "cuda" else nullcontext()
 
     def each(self, name: str, kernel: str, count: int, *arguments: Tensor | np.generic | int | float | None) -> None:
         """Starts a kernel with a thread for each of ``count`` items, its first parameter."""
