@@ -219,6 +219,45 @@ def test_the_order_of_threads_and_blocks_does_not_matter(blend):
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("blend", BLENDS)
+def test_a_batch_is_its_pictures(blend):
+    sizes, counts = [(37, 51), (16, 16), (5, 90), (33, 17)], [30, 9, 0, 21]
+    parts = [scene(n=count, seed=seed) for seed, count in enumerate(counts)]
+    losses = [task(3, size) for size in sizes]
+    together = tensors([np.concatenate([part[k] for part in parts]) for k in range(4)])
+    background = torch.from_numpy(np.stack([part[4] for part in parts]))
+    loss = {
+        name: torch.from_numpy(
+            np.concatenate([one[name].reshape(*one[name].shape[:-2], -1) for one in losses], axis=-1)
+        )
+        for name in ("target", "weights")
+    }
+    rasterizer = cuda.CudaRasterizer(host())
+    batch = cuda.Batch(rasterizer.device, sizes, counts)
+    rasterizer.prepare(*together, (0, 0), blend=blend, top_k=4, batch=batch)
+    image = rasterizer.forward(background, keep=True)
+    growth = rasterizer.removal(background, loss["target"])
+    unfused = rasterizer.backward(background, **loss, l2=1.0)
+    fused = rasterizer.backward(background, **loss, l2=1.0, fused=True)
+    assert torch.equal(image, rasterizer.image)
+    assert torch.equal(unfused.local, fused.local)
+    errors, first = rasterizer.errors(), 0
+    for k, (part, size, count) in enumerate(zip(parts, sizes, counts, strict=True)):
+        alone, own = on_device(part, size, blend=blend, top_k=4), background[k]
+        target, weights = torch.from_numpy(losses[k]["target"]), torch.from_numpy(losses[k]["weights"])
+        start, stop = batch.starts[k], batch.starts[k] + size[0] * size[1]
+        assert torch.equal(image[:, start:stop].reshape(3, *size), alone.forward(own, keep=True))
+        rows = slice(first, first + count)
+        assert torch.equal(growth[rows], alone.removal(own, target))
+        gradients = alone.backward(own, target=target, weights=weights, l2=1.0)
+        share = size[0] * size[1] / batch.pixels  # the loss is the mean over all pixels
+        torch.testing.assert_close(fused.local[rows], gradients.local * share, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(fused.colors[rows], gradients.colors * share, rtol=1e-4, atol=1e-7)
+        wanted = torch.stack([gradients.loss, gradients.squared_error])
+        torch.testing.assert_close(errors[k], wanted, rtol=1e-6, atol=1e-9)
+        first += count
+
+
 def test_pairs_beyond_the_capacity_are_left_out_and_counted():
     arrays = scene(n=50, seed=6)
     background = torch.from_numpy(arrays[4])

@@ -93,6 +93,42 @@ def open_device(ordinal: int) -> Device:
     return Device(torch.device("cuda", ordinal), cuda_program.Launcher(ordinal, capability))
 
 
+def tiles_of(size: tuple[int, int]) -> int:
+    """How many tiles a picture of (height, width) pixels has."""
+    return -(-size[0] // TILE) * -(-size[1] // TILE)
+
+
+class Batch:
+    """Pictures of any sizes that are drawn at once, each with Gaussians of its own.
+
+    Attributes:
+        sizes: (height, width) of each, pixels.
+        starts: its first pixel in a plane.
+        pixels: of all of them.
+        tiles: of all of them.
+        frames: what the kernels know of each.
+        tile_frames: int32 [tiles], the picture of each tile.
+        last_tiles: int64 [pictures], the last tile of each.
+        frame_of: int32 [N], the picture of each Gaussian.
+    """
+
+    _FRAME = np.dtype([("height", "i4"), ("width", "i4"), ("tile", "i4"), ("index", "i4"), ("pixel", "i8")])
+
+    def __init__(self, device: Device, sizes: Sequence[tuple[int, int]], counts: Sequence[int]) -> None:
+        """Lays the pictures out; ``counts`` says how many Gaussians each has, one after the other."""
+        tiles = np.cumsum([0, *(tiles_of(size) for size in sizes)])
+        pixels = np.cumsum([0, *(height * width for height, width in sizes)])
+        self.sizes, self.starts = list(sizes), pixels[:-1].tolist()
+        self.pixels, self.tiles = int(pixels[-1]), int(tiles[-1])
+        rows = [(*size, tiles[k], k, pixels[k]) for k, size in enumerate(sizes)]
+        frames = np.array(rows, self._FRAME).view(np.uint8)
+        self.frames = torch.tensor(frames, device=device.torch)
+        each = np.arange(len(sizes), dtype=np.int32)
+        self.tile_frames = torch.tensor(np.repeat(each, np.diff(tiles)), device=device.torch)
+        self.last_tiles = torch.tensor(tiles[1:] - 1, device=device.torch)
+        self.frame_of = torch.tensor(np.repeat(each, counts), device=device.torch)
+
+
 class DeviceGradients(NamedTuple):
     """What a backward pass finds, on the device; see ``native.Gradients``. Loss and error are float64 scalars."""
 
@@ -122,6 +158,7 @@ class CudaRasterizer:
         blend: str = "normalized",
         top_k: int = 10,
         capacity: int | None = None,
+        batch: Batch | None = None,
     ) -> None:
         """Takes Gaussians (shapes as in ``Gaussians2D``) for an output of (height, width) pixels.
 
@@ -138,6 +175,7 @@ class CudaRasterizer:
             top_k: K of the blend ``topk``.
             capacity: room for so many pairs of Gaussian and tile, so that nothing waits for their number (see `pairs`);
                 those beyond it are left out. By default all of them get room, which waits for the device.
+            batch: several pictures, instead of one of ``size``; planes [H, W] are then [pixels] of all of them.
         """
         self._kept = None
         self._arrays = (means, scales, rotations, colors)
@@ -147,14 +185,13 @@ class CudaRasterizer:
             ("IMAGEGS_BLEND", BLEND_IDS[blend]),
             ("IMAGEGS_TOP_K", top_k if blend == "topk" else 1),
         )
-        run, (height, width), n = self.device, size, len(means)
-        rows, columns = -(-height // TILE), -(-width // TILE)
-        self._tiles = rows * columns
+        run, n = self.device, len(means)
+        self._batch, self._plane = batch, size if batch is None else (batch.pixels,)
+        self._tiles = tiles_of(size) if batch is None else batch.tiles
+        where = (*size, None, None) if batch is None else (*size, batch.frames, batch.frame_of)
         self._splats = self._empty((n, 10))
         counts = self._empty((n,), torch.int64)
-        run.each(
-            "tiles", "project", n, colors.shape[1], *self._arrays, *self._view, height, width, self._splats, counts
-        )
+        run.each("tiles", "project", n, colors.shape[1], *self._arrays, *self._view, *where, self._splats, counts)
         self._first_slot = torch.zeros(n + 1, dtype=torch.int64, device=self.device.torch)
         torch.cumsum(counts, 0, out=self._first_slot[1:])
         self._capacity = int(self._first_slot[-1]) if capacity is None else capacity
@@ -162,7 +199,7 @@ class CudaRasterizer:
             tiles = torch.full((self._capacity,), self._tiles, dtype=torch.int32, device=self.device.torch)
             self._owners = self._empty((self._capacity,), torch.int32)
             slots = np.int64(self._capacity)
-            run.each("tiles", "scatter", n, *size, self._splats, self._first_slot, slots, tiles, self._owners)
+            run.each("tiles", "scatter", n, *where, self._splats, self._first_slot, slots, tiles, self._owners)
             tiles, self._slots = torch.sort(tiles, stable=True)
             every = torch.arange(self._tiles + 1, dtype=torch.int32, device=self.device.torch)
             self._first_entry = torch.searchsorted(tiles, every)
@@ -181,11 +218,11 @@ class CudaRasterizer:
     def forward(self, background: Tensor, *, keep: bool = False) -> Tensor:
         """Picture [C, H, W], not clamped; ``keep`` what ``backward`` and ``removal`` need."""
         with self._enough_memory():
-            image = self._empty((self._channels, *self._size))
+            image = self._empty((self._channels, *self._plane))
             top_k = keep and dict(self._macros)["IMAGEGS_BLEND"] == BLEND_IDS["topk"]
-            total = self._empty(self._size) if keep else None
-            threshold = self._empty(self._size) if top_k else None
-            last = self._empty(self._size, torch.int32) if top_k else None
+            total = self._empty(self._plane) if keep else None
+            threshold = self._empty(self._plane) if top_k else None
+            last = self._empty(self._plane, torch.int32) if top_k else None
         self._draw("forward", background, image, total, threshold, last)
         self._image, self._kept = image, (image, total, threshold, last) if keep else None
         return image
@@ -211,7 +248,7 @@ class CudaRasterizer:
             sums = self._empty((n, columns))
             local, colors = self._empty((n, 5)), self._empty((n, channels))
             if fused and show:
-                self._image = self._empty((channels, *self._size))
+                self._image = self._empty((channels, *self._plane))
         loss = (target, weights, v_image, l1, l2)
         if fused:
             self._draw("fused", background, *loss, self._image if show else None, partials, tile_sums)
@@ -222,8 +259,15 @@ class CudaRasterizer:
             "gradients", "finish", n, channels, self._splats, scales, rotations, *self._view, sums, local, colors
         )
         totals = tile_sums.sum(0, dtype=torch.float64)
+        self._tile_sums = tile_sums
         v_background = totals[2:].float().nan_to_num(0.0, 0.0, 0.0)
         return DeviceGradients(totals[0], totals[1], local, colors, v_background)
+
+    def errors(self) -> Tensor:
+        """Loss and squared error of each picture of a batch, summed: float64 [pictures, 2]; after ``backward``."""
+        assert self._batch is not None
+        sums = torch.cumsum(self._tile_sums[:, :2].double(), 0)[self._batch.last_tiles]
+        return torch.cat([sums[:1], sums[1:] - sums[:-1]])
 
     def removal(self, background: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         """Growth [N] of the weighted squared error if a Gaussian were taken away; after ``forward(keep=True)``."""
@@ -244,7 +288,9 @@ class CudaRasterizer:
 
     def _draw(self, kernel: str, background: Tensor, *arguments: Tensor | float | None) -> None:
         """A kernel of the renderer, with a block for each tile."""
-        scene = (*self._size, self._splats, self._arrays[3], background, self._owners, self._slots, self._first_entry)
+        frames = (None, None) if self._batch is None else (self._batch.frames, self._batch.tile_frames)
+        lists = (self._splats, self._arrays[3], background, self._owners, self._slots, self._first_entry)
+        scene = (*self._size, *frames, np.int64(math.prod(self._plane)), *lists)
         self.device.run("render", kernel, self._tiles, *scene, *arguments, macros=self._macros)
 
     def _sum_slots(self, columns: int, partials: Tensor, sums: Tensor) -> None:
@@ -258,7 +304,7 @@ class CudaRasterizer:
 
     def needed(self) -> int:
         """Bytes that a forward and backward pass takes, about."""
-        pixels, channels = self._size[0] * self._size[1], self._channels
+        pixels, channels = math.prod(self._plane), self._channels
         sorting = 40 * self._capacity  # keys and values, twice, and the sort's own
         return 4 * (pixels * (3 * channels + 4) + self._capacity * (MOMENTS + channels)) + sorting
 
@@ -267,10 +313,10 @@ class CudaRasterizer:
         try:
             yield
         except torch.OutOfMemoryError as error:
-            n, (height, width) = len(self._arrays[0]), self._size
+            n, shape = len(self._arrays[0]), " x ".join(f"{side:,}" for side in self._plane)
             raise DeviceError(
                 f"device: {self.device.torch} needs about {_gigabytes(self.needed())} for {n:,} Gaussians on "
-                f"{height:,} x {width:,} pixels, found {_gigabytes(free_memory(self.device.torch))} free; take the "
+                f"{shape} pixels, found {_gigabytes(free_memory(self.device.torch))} free; take the "
                 "picture block by block, or the device cpu"
             ) from error
 

@@ -16,6 +16,19 @@ __device__ __forceinline__ TileGrid tile_grid(int height, int width) {
       height, width, kTileSide, kTileSide, (height + kTileSide - 1) / kTileSide, (width + kTileSide - 1) / kTileSide};
 }
 
+// One picture of a batch. The pictures stand one after the other: their tiles, and their pixels in every plane.
+struct Frame {
+  int height, width; // px
+  int first_tile, index;
+  long long first_pixel;
+};
+
+// A picture of a batch; where there is no batch, the only one.
+__device__ __forceinline__ Frame frame_at(const Frame *frames, const int *which, long long item, int height,
+                                          int width) {
+  return frames ? frames[which[item]] : Frame{height, width, 0, 0, 0};
+}
+
 __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 
 // The same sum in every lane, added up in an order that is always the same. Every lane must call it.
@@ -37,7 +50,7 @@ struct Placed {
   }
 };
 
-__device__ __forceinline__ Placed place(const Splat &splat, int left, int top) {
+__device__ __forceinline__ Placed placed_at(const Splat &splat, int left, int top) {
   constexpr float kFactor = -0.5f * kLog2E;
   return {splat.mean_x - float(left),    splat.mean_y - float(top), splat.slope, kFactor * splat.precision,
           kFactor * splat.row_precision, splat.log2_amplitude,      splat.cutoff};

@@ -20,10 +20,13 @@ constexpr int kTileSums = 2 + kChannels;            // of a tile: loss, squared 
 static_assert(kBatch <= kBlock && kTileSums <= kBlock);
 
 struct Scene {
-  int height, width;
+  int height, width;            // of the only picture
+  const Frame *frames;          // [pictures] of a batch, or null
+  const int *tile_frames;       // [tiles] picture of each tile, of a batch
+  long long pixels;             // of a plane, of all pictures
   const Splat *splats;          // [N]
   const float *colors;          // [N, C]
-  const float *background;      // [C]
+  const float *background;      // [pictures, C]
   const int *owners;            // [pairs] Gaussian, by slot
   const long long *slots;       // [pairs] by tile, then by Gaussian
   const long long *first_entry; // [tiles + 1] where a tile's slots begin
@@ -45,27 +48,29 @@ struct Loss {
 };
 
 struct Tile {
-  int index, left, top;
+  Frame frame;
+  int left, top;        // px of its picture
   long long begin, end; // of its slots
 };
 
 __device__ __forceinline__ Tile this_tile(const Scene &scene) {
-  const int index = int(blockIdx.x), columns = (scene.width + kTileSide - 1) / kTileSide;
-  return {index, index % columns * kTileSide, index / columns * kTileSide, scene.first_entry[index],
-          scene.first_entry[index + 1]};
+  const long long tile = blockIdx.x;
+  const Frame frame = frame_at(scene.frames, scene.tile_frames, tile, scene.height, scene.width);
+  const int index = int(tile) - frame.first_tile, columns = (frame.width + kTileSide - 1) / kTileSide;
+  return {frame, index % columns * kTileSide, index / columns * kTileSide, scene.first_entry[tile],
+          scene.first_entry[tile + 1]};
 }
 
-// The thread's pixel; at the picture's edge it may lie outside.
+// A pixel of the tile, by its number; at the picture's edge it may lie outside.
 struct Place {
   bool inside;
-  size_t at;    // in a plane
-  size_t plane; // pixels of a plane
+  long long at; // in a plane
 };
 
-__device__ __forceinline__ Place this_place(const Scene &scene, const Tile &tile) {
-  const int row = tile.top + int(threadIdx.x) / kTileSide, column = tile.left + int(threadIdx.x) % kTileSide;
-  return {row < scene.height && column < scene.width, size_t(row) * scene.width + column,
-          size_t(scene.height) * scene.width};
+__device__ __forceinline__ Place place_of(const Tile &tile, int pixel) {
+  const int row = tile.top + pixel / kTileSide, column = tile.left + pixel % kTileSide;
+  return {row < tile.frame.height && column < tile.frame.width,
+          tile.frame.first_pixel + (long long)row * tile.frame.width + column};
 }
 
 struct Pixel {
@@ -107,7 +112,7 @@ __device__ __forceinline__ Pixel accumulate(const Scene &scene, const Tile &tile
     __syncthreads(); // the batch before has been used
     if (thread < size) {
       ids[thread] = scene.owners[scene.slots[start + thread]];
-      batch[thread] = place(scene.splats[ids[thread]], tile.left, tile.top);
+      batch[thread] = placed_at(scene.splats[ids[thread]], tile.left, tile.top);
     }
     __syncthreads();
     if constexpr (kBlend != kTopK) {
@@ -143,17 +148,18 @@ __device__ __forceinline__ Pixel accumulate(const Scene &scene, const Tile &tile
 }
 
 // 2. Divides by the sum of weights.
-__device__ __forceinline__ void normalize(const Scene &scene, Pixel &pixel) {
+__device__ __forceinline__ void normalize(const Scene &scene, const Tile &tile, Pixel &pixel) {
   if constexpr (kBlend != kSum) {
+    const float *background = scene.background + (long long)tile.frame.index * kChannels;
     const float inverse = 1.0f / (pixel.total + kEpsilon);
-    for (int c = 0; c < kChannels; c++) pixel.color[c] = fmaf(kEpsilon, scene.background[c], pixel.color[c]) * inverse;
+    for (int c = 0; c < kChannels; c++) pixel.color[c] = fmaf(kEpsilon, background[c], pixel.color[c]) * inverse;
   }
 }
 
-__device__ __forceinline__ void put(const Saved &saved, const Place &place, const Pixel &pixel) {
+__device__ __forceinline__ void put(const Scene &scene, const Saved &saved, const Place &place, const Pixel &pixel) {
   if (!place.inside) return;
   if (saved.image)
-    for (int c = 0; c < kChannels; c++) saved.image[place.plane * c + place.at] = pixel.color[c];
+    for (int c = 0; c < kChannels; c++) saved.image[scene.pixels * c + place.at] = pixel.color[c];
   if (saved.total) saved.total[place.at] = pixel.total;
   if (kBlend == kTopK && saved.threshold) {
     saved.threshold[place.at] = pixel.threshold;
@@ -161,10 +167,10 @@ __device__ __forceinline__ void put(const Saved &saved, const Place &place, cons
   }
 }
 
-__device__ __forceinline__ Pixel get(const Saved &saved, const Place &place) {
+__device__ __forceinline__ Pixel get(const Scene &scene, const Saved &saved, const Place &place) {
   Pixel pixel{};
   if (!place.inside) return pixel;
-  for (int c = 0; c < kChannels; c++) pixel.color[c] = saved.image[place.plane * c + place.at];
+  for (int c = 0; c < kChannels; c++) pixel.color[c] = saved.image[scene.pixels * c + place.at];
   pixel.total = saved.total[place.at];
   if constexpr (kBlend == kTopK) {
     pixel.threshold = saved.threshold[place.at];
@@ -189,15 +195,16 @@ __device__ __forceinline__ Span reached_rows(const Splat &splat, const Tile &til
 
 // 3. dL/dI of the pixel from the loss, over the sum of weights, into the shared planes; the tile's sums. When it
 // returns, every thread has written its pixel.
-__device__ __forceinline__ void weigh_errors(const Loss &loss, const Tile &tile, const Place &place, const Pixel &pixel,
-                                             float (*v_pixels)[kBlock], float *offsets, float *tile_sums) {
+__device__ __forceinline__ void weigh_errors(const Scene &scene, const Loss &loss, const Place &place,
+                                             const Pixel &pixel, float (*v_pixels)[kBlock], float *offsets,
+                                             float *tile_sums) {
   __shared__ float sums[kWarps][kTileSums];
   const int thread = int(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp;
-  const float mean = 1.0f / (float(place.plane) * kChannels);
+  const float mean = 1.0f / (float(scene.pixels) * kChannels);
   const float weight = place.inside && loss.weights ? loss.weights[place.at] : 1.0f;
   float loss_sum = 0.0f, error_sum = 0.0f, offset = 0.0f;
   for (int c = 0; c < kChannels; c++) {
-    const size_t at = place.plane * c + place.at;
+    const long long at = scene.pixels * c + place.at;
     const float value = pixel.color[c];
     float v_value = place.inside && loss.v_image ? loss.v_image[at] : 0.0f;
     if (place.inside && loss.target) {
@@ -226,7 +233,7 @@ __device__ __forceinline__ void weigh_errors(const Loss &loss, const Tile &tile,
   if (thread < kTileSums) {
     float sum = 0.0f;
     for (int w = 0; w < kWarps; w++) sum += sums[w][thread];
-    tile_sums[(long long)tile.index * kTileSums + thread] = sum;
+    tile_sums[(long long)blockIdx.x * kTileSums + thread] = sum;
   }
 }
 
@@ -239,7 +246,7 @@ __device__ __forceinline__ void gather(const Scene &scene, const Tile &tile, con
     const long long slot = scene.slots[entry];
     const int id = scene.owners[slot];
     const Splat splat = scene.splats[id];
-    const Placed placed = place(splat, tile.left, tile.top);
+    const Placed placed = placed_at(splat, tile.left, tile.top);
     float color[kChannels], sums[kPartials] = {};
 #pragma unroll
     for (int c = 0; c < kChannels; c++) color[c] = scene.colors[(long long)id * kChannels + c];
@@ -281,16 +288,19 @@ __device__ __forceinline__ void differentiate(const Scene &scene, const Tile &ti
     thresholds[threadIdx.x] = pixel.threshold;
     lasts[threadIdx.x] = pixel.last;
   }
-  weigh_errors(loss, tile, place, pixel, v_pixels, offsets, tile_sums);
+  weigh_errors(scene, loss, place, pixel, v_pixels, offsets, tile_sums);
   gather(scene, tile, v_pixels, offsets, thresholds, lasts, partials);
 }
 
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(kBlock) forward(int height, int width,
+                                                             const Frame *frames,          // [pictures] or null
+                                                             const int *tile_frames,       // [tiles] of a batch
+                                                             long long pixels,             // of a plane
                                                              const Splat *splats,          // [N]
                                                              const float *colors,          // [N, C]
-                                                             const float *background,      // [C]
+                                                             const float *background,      // [pictures, C]
                                                              const int *owners,            // [pairs]
                                                              const long long *slots,       // [pairs]
                                                              const long long *first_entry, // [tiles + 1]
@@ -300,18 +310,21 @@ extern "C" __global__ void __launch_bounds__(kBlock) forward(int height, int wid
                                                              float *threshold, // [H, W] or null
                                                              int *last         // [H, W] or null
 ) {
-  const Scene scene{height, width, splats, colors, background, owners, slots, first_entry};
+  const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
   const Tile tile = this_tile(scene);
   Pixel pixel = accumulate(scene, tile);
-  normalize(scene, pixel);
-  put({image, total, threshold, last}, this_place(scene, tile), pixel);
+  normalize(scene, tile, pixel);
+  put(scene, {image, total, threshold, last}, place_of(tile, int(threadIdx.x)), pixel);
 }
 
 // After forward().
 extern "C" __global__ void __launch_bounds__(kBlock) backward(int height, int width,
+                                                              const Frame *frames,          // [pictures] or null
+                                                              const int *tile_frames,       // [tiles] of a batch
+                                                              long long pixels,             // of a plane
                                                               const Splat *splats,          // [N]
                                                               const float *colors,          // [N, C]
-                                                              const float *background,      // [C]
+                                                              const float *background,      // [pictures, C]
                                                               const int *owners,            // [pairs]
                                                               const long long *slots,       // [pairs]
                                                               const long long *first_entry, // [tiles + 1]
@@ -327,18 +340,21 @@ extern "C" __global__ void __launch_bounds__(kBlock) backward(int height, int wi
                                                               float *partials, // [pairs, kPartials] by slot
                                                               float *tile_sums // [tiles, kTileSums]
 ) {
-  const Scene scene{height, width, splats, colors, background, owners, slots, first_entry};
+  const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
   const Tile tile = this_tile(scene);
-  const Place place = this_place(scene, tile);
-  const Pixel pixel = get({image, total, threshold, last}, place);
+  const Place place = place_of(tile, int(threadIdx.x));
+  const Pixel pixel = get(scene, {image, total, threshold, last}, place);
   differentiate(scene, tile, place, pixel, {target, weights, v_image, l1, l2}, partials, tile_sums);
 }
 
 // forward() and backward() in one, tile by tile.
 extern "C" __global__ void __launch_bounds__(kBlock) fused(int height, int width,
+                                                           const Frame *frames,          // [pictures] or null
+                                                           const int *tile_frames,       // [tiles] of a batch
+                                                           long long pixels,             // of a plane
                                                            const Splat *splats,          // [N]
                                                            const float *colors,          // [N, C]
-                                                           const float *background,      // [C]
+                                                           const float *background,      // [pictures, C]
                                                            const int *owners,            // [pairs]
                                                            const long long *slots,       // [pairs]
                                                            const long long *first_entry, // [tiles + 1]
@@ -351,21 +367,24 @@ extern "C" __global__ void __launch_bounds__(kBlock) fused(int height, int width
                                                            float *partials, // [pairs, kPartials] by slot
                                                            float *tile_sums // [tiles, kTileSums]
 ) {
-  const Scene scene{height, width, splats, colors, background, owners, slots, first_entry};
+  const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
   const Tile tile = this_tile(scene);
-  const Place place = this_place(scene, tile);
+  const Place place = place_of(tile, int(threadIdx.x));
   Pixel pixel = accumulate(scene, tile);
-  normalize(scene, pixel);
-  put({image, nullptr, nullptr, nullptr}, place, pixel);
+  normalize(scene, tile, pixel);
+  put(scene, {image, nullptr, nullptr, nullptr}, place, pixel);
   if (!place.inside) pixel = Pixel{};
   differentiate(scene, tile, place, pixel, {target, weights, v_image, l1, l2}, partials, tile_sums);
 }
 
 // How much the weighted squared error would grow without each Gaussian, nothing else moved. After forward().
 extern "C" __global__ void __launch_bounds__(kBlock) removal(int height, int width,
+                                                             const Frame *frames,          // [pictures] or null
+                                                             const int *tile_frames,       // [tiles] of a batch
+                                                             long long pixels,             // of a plane
                                                              const Splat *splats,          // [N]
                                                              const float *colors,          // [N, C]
-                                                             const float *background,      // [C]
+                                                             const float *background,      // [pictures, C]
                                                              const int *owners,            // [pairs]
                                                              const long long *slots,       // [pairs]
                                                              const long long *first_entry, // [tiles + 1]
@@ -378,29 +397,28 @@ extern "C" __global__ void __launch_bounds__(kBlock) removal(int height, int wid
                                                              // outputs
                                                              float *growth // [pairs] by slot
 ) {
-  const Scene scene{height, width, splats, colors, background, owners, slots, first_entry};
+  const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
   const Tile tile = this_tile(scene);
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
-  const size_t plane = size_t(height) * width;
   for (long long entry = tile.begin + warp; entry < tile.end; entry += kWarps) {
     const long long slot = slots[entry];
     const int id = owners[slot];
     const Splat splat = splats[id];
-    const Placed placed = place(splat, tile.left, tile.top);
+    const Placed placed = placed_at(splat, tile.left, tile.top);
     const float *color = colors + (long long)id * kChannels;
     const Span rows = reached_rows(splat, tile);
     float sum = 0.0f;
     for (int p = rows.begin * kTileSide + lane; p < rows.end * kTileSide; p += kWarp) {
-      const int row = tile.top + p / kTileSide, column = tile.left + p % kTileSide;
-      if (row >= height || column >= width) continue;
-      const size_t at = size_t(row) * width + column;
+      const Place place = place_of(tile, p);
+      if (!place.inside) continue;
+      const long long at = place.at;
       const float dy = float(p / kTileSide) + 0.5f - placed.mean_y;
       const float w = placed.unclipped(placed.t(float(p % kTileSide) + 0.5f, dy), dy) - placed.cutoff;
       if (!taken(w, id, kBlend == kTopK ? threshold[at] : 0.0f, kBlend == kTopK ? last[at] : 0)) continue;
       const float share = kBlend == kSum ? w : w / (total[at] - w + kEpsilon);
       float change = 0.0f;
       for (int c = 0; c < kChannels; c++) {
-        const float value = image[plane * c + at], error = value - target[plane * c + at];
+        const float value = image[pixels * c + at], error = value - target[pixels * c + at];
         const float delta = share * ((kBlend == kSum ? 0.0f : value) - color[c]);
         change = fmaf(delta, delta + 2.0f * error, change);
       }
