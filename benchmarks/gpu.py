@@ -26,6 +26,7 @@ from imagegs.fitting.config import FitConfig, make_config
 from imagegs.fitting.fit import run
 from imagegs.fitting.initialization import Gaussians
 from imagegs.fitting.loop import Loop
+from imagegs.fitting.many import fit_many
 from imagegs.fitting.resident import Resident
 from imagegs.fitting.targets import make_target
 from imagegs.kernels import cuda, cuda_program, native
@@ -77,8 +78,8 @@ def steps(device: cuda.Device, picture: np.ndarray, count: int, repeats: int) ->
     config = make_config(picture.shape[1:], gaussians=count, steps=1000, start_fraction=1.0)
     model, loop, state = start_of(picture, config)
     scene = loop.scene
-    work = Resident(device, scene, config, count)
-    work.load(model, state.optimizer.moments, None, float("inf"))
+    work = Resident(device, [scene], config, [count])
+    work.load([model], [state.optimizer.moments], [None], [float("inf")])
     clocks = np.tile(np.array([[0.01, 0.5, 0.5]], np.float32), (work.most_steps, 1))
     times = timed(device, lambda: work.advance(clocks, 0, noisy=False, settled=False), repeats)
     per_step = {**times, "median_ms": times["median_ms"] / len(clocks), "iqr_ms": times["iqr_ms"] / len(clocks)}
@@ -188,6 +189,28 @@ def reached(history: list[tuple[int, float, float, int]], psnr: float) -> float 
     return next((round(seconds, 4) for _, seconds, found, _ in history if found >= psnr), None)
 
 
+def many(device: str, paths: list[Any], count: int, gaussians: int, steps: int) -> dict[str, Any]:
+    """Pictures a second, fitted together and one by one."""
+    pictures = [pixels(path) for path in paths] or [generated(512, 768)]
+    repeated = [pictures[k % len(pictures)] for k in range(count)]
+    began = time.perf_counter()
+    fit_many(repeated, gaussians, steps=steps, device=device)
+    together = count / (time.perf_counter() - began)
+    alone = repeated[: max(1, count // 16)]
+    began = time.perf_counter()
+    for picture in alone:
+        run(picture, make_config(picture.shape[1:], gaussians=gaussians, steps=steps, color_solve=0), device=device)
+    single = len(alone) / (time.perf_counter() - began)
+    return {
+        "pictures": count,
+        "gaussians": gaussians,
+        "steps": steps,
+        "together_per_second": round(together, 3),
+        "alone_per_second": round(single, 3),
+        "ratio": round(together / single, 2),
+    }
+
+
 def starts() -> dict[str, float]:
     """From the start of a process to the end of its first step, without kept kernels and with them; seconds."""
     script = (
@@ -219,6 +242,7 @@ def measure(device: cuda.Device, name: str, quick: bool, side: int = 2048) -> di
     picture = pixels(paths[0]) if paths else generated(512, 768)
     found["kodak_step"] = {str(count): steps(device, picture, count, repeats) for count in (5000, 49_152)}
     found["fits"] = fits(name, paths, quick)
+    found["many"] = many(name, paths, 16 if quick else 256, 5000, 200)
     if device.torch.type == "cuda":
         found["start_seconds"] = starts()
     return found

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .encoding import Encoded, encode
     from .fitting.fit import Interrupted, fit
     from .fitting.loop import FitResult, Progress
+    from .fitting.many import fit_many
     from .gaussians import Gaussians2D
     from .guidance import Guidance
     from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
@@ -72,6 +73,7 @@ __all__ = [
     "decode",
     "encode",
     "fit",
+    "fit_many",
     "load",
     "read_gsimg",
     "read_image",
@@ -85,6 +87,7 @@ _HOMES = {
     "decoding": ("decode", "read_gsimg"),
     "encoding": ("Encoded", "encode"),
     "fitting.fit": ("Interrupted", "fit"),
+    "fitting.many": ("fit_many",),
     "fitting.loop": ("FitResult", "Progress"),
     "gaussians": ("Gaussians2D",),
     "guidance": ("Guidance",),

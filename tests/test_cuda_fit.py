@@ -157,10 +157,9 @@ def test_noise_is_that_of_the_lattice(small):
     noise = (random.uniform(-0.5, 0.5, (50, 8))).astype(np.float32)
     wanted = perturb(model, config.lattice, Fixed())
     device = imagegs.devices.open_gpu(0)
-    steps = resident.Resident(device, Scene.of(make_target(small), config), config, 60)
-    steps.load(
-        model, {name: np.zeros((50, 5 if "local" in name else 3), np.float32) for name in resident.MOMENTS}, None, 0
-    )
+    steps = resident.Resident(device, [Scene.of(make_target(small), config)], config, [60])
+    moments = {name: np.zeros((50, 5 if "local" in name else 3), np.float32) for name in resident.MOMENTS}
+    steps.load([model], [moments], [None], [0.0])
     steps._noise[0, :50] = torch.from_numpy(noise)
     for found, array in zip(steps._perturbed(config.lattice), wanted.arrays(), strict=True):
         np.testing.assert_allclose(found[:50].numpy(), array, rtol=1e-4, atol=1e-5)
@@ -208,6 +207,48 @@ def test_pixels_are_drawn_by_their_density(small):
     every = ours.draw(density, small[0].size, torch.Generator())
     assert every.tolist() == list(range(small[0].size))
     assert len(set(ours.draw(density, small[0].size - 1, torch.Generator().manual_seed(0)).tolist())) == len(every) - 1
+
+
+def test_many_pictures_at_once(scene, gpu):
+    pictures = [scene[:, :24, :33], scene[:, 20:37, 30:80], scene[:, 10:26, 5:21], scene[:, 40:64, :24]]
+    settings = {"steps": 60, "relocate_every": 10}
+    gpu._launcher.launched.clear()
+    ours = imagegs.fit_many(pictures, [60, 50, 20, 30], device="cuda", **settings)
+    assert gpu._launcher.launched.count("fused") <= 60 + 12  # all of them in a step; some are taken again
+    theirs = imagegs.fit_many(pictures, [60, 50, 20, 30], device="cpu", **settings)
+    for picture, one, other, count in zip(pictures, ours, theirs, (60, 50, 20, 30), strict=True):
+        assert len(one) == len(other) == count
+        assert (one.height, one.width) == picture.shape[1:]
+        errors = [np.mean((np.clip(imagegs.render(found), 0, 1) - picture) ** 2) for found in (one, other)]
+        assert 10 * np.log10(errors[0] / errors[1]) < 2.5
+    again = imagegs.fit_many(pictures, [60, 50, 20, 30], device="cuda", **settings)
+    assert all(np.array_equal(one.means, other.means) for one, other in zip(ours, again, strict=True))
+    assert imagegs.fit_many([], device="cuda") == []
+
+
+def test_a_batch_of_one_is_a_fit(small):
+    settings = {"gaussians": 40, "steps": 12, "relocate": 0.0, "start_fraction": 1.0, "color_solve": 0}
+    (ours,) = imagegs.fit_many([small], device="cuda", **settings)
+    alone = fitted(small, "cuda", **settings).gaussians
+    for name in ("means", "scales", "rotations", "colors"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(alone, name))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shape": "cholesky"}, "shape: expected 'local' for many pictures, found 'cholesky'"),
+        ({"loss": Loss(ssim=0.1)}, "loss: expected no SSIM for many pictures, found 0.1"),
+        ({"overshoot": 0.1}, "overshoot: expected 0.0 for many pictures, found 0.1"),
+        ({"gaussians": [4, 5]}, "gaussians: expected 3 numbers, found 2"),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_many_pictures_cannot_share(small, device, settings, said):
+    with pytest.raises(imagegs.ConfigError, match=f"^{said}$"):
+        imagegs.fit_many([small] * 3, **{"gaussians": 4, **settings}, device=device)
+    with pytest.raises(imagegs.ConfigError, match=r"^images: expected one number of channels, found 1 and 3$"):
+        imagegs.fit_many([small, small[:1]], 4, device=device)
 
 
 def test_an_interrupted_fit_goes_on(small, tmp_path):

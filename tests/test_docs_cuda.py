@@ -36,11 +36,13 @@ def test_it_runs(photo, monkeypatch):
         more = ["-n", "60", "--steps", "10"] if line.startswith("encode") else []
         done = CliRunner().invoke(app, [*shlex.split(line), *more])
         assert done.exit_code == 0, (line, done.output, done.exception)
-    (source,) = blocks("python")
-    source = source.replace("gaussians=200", "gaussians=50").replace('preset="fast"', "steps=10")
     names: dict = {}
-    exec(compile(source, "docs/cuda.md", "exec"), names)
+    assert len(blocks("python")) > 1
+    for source in blocks("python"):
+        source = source.replace("gaussians=200", "gaussians=50").replace('preset="fast"', "steps=10")
+        exec(compile(source, "docs/cuda.md", "exec"), names)
     assert names["picture"].shape == (3, 48, 64)
+    assert (len(names["left"]), len(names["right"])) == (30, 40)
 
 
 def test_its_numbers_are_the_benchmarks():

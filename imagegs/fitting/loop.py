@@ -318,18 +318,21 @@ class Loop:
         return due and self.operator is None and state.at < config.relocate_until * config.steps
 
     def _add(self, state: State, seen: FloatArray) -> None:
-        config = self.config
-        missing = self.goal - len(state.model)
-        share = math.ceil((self.goal - state.started_with) / len(config.add_at))
-        count = missing if state.step == max(config.add_at) else min(missing, share)
+        count = self.missing(state)
         if count <= 0:
             return
         new = self._grown(state, count, seen)
         state.model = state.model.joined(new)
         state.optimizer.extend(len(new))
-        if config.reset_moments:
+        if self.config.reset_moments:
             state.optimizer.forget(slice(None))
         state.added_at.append(state.step)
+
+    def missing(self, state: State) -> int:
+        """How many Gaussians are to be added now."""
+        missing = self.goal - len(state.model)
+        share = math.ceil((self.goal - state.started_with) / len(self.config.add_at))
+        return missing if state.step == max(self.config.add_at) else min(missing, share)
 
     def _grown(self, state: State, count: int, seen: FloatArray) -> Gaussians:
         scene = self.scene_of(state)
