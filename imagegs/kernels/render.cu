@@ -311,8 +311,8 @@ extern "C" __global__ void __launch_bounds__(kBlock) forward(int height, int wid
                                                              int *last         // [H, W] or null
 ) {
   const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
-  const Tile tile = this_tile(scene);
-  Pixel pixel = accumulate(scene, tile);
+  Pixel pixel = accumulate(scene, this_tile(scene));
+  const Tile tile = this_tile(scene); // asked for again, since to keep it takes registers
   normalize(scene, tile, pixel);
   put(scene, {image, total, threshold, last}, place_of(tile, int(threadIdx.x)), pixel);
 }
@@ -368,9 +368,9 @@ extern "C" __global__ void __launch_bounds__(kBlock) fused(int height, int width
                                                            float *tile_sums // [tiles, kTileSums]
 ) {
   const Scene scene{height, width, frames, tile_frames, pixels, splats, colors, background, owners, slots, first_entry};
-  const Tile tile = this_tile(scene);
+  Pixel pixel = accumulate(scene, this_tile(scene));
+  const Tile tile = this_tile(scene); // asked for again, since to keep it takes registers
   const Place place = place_of(tile, int(threadIdx.x));
-  Pixel pixel = accumulate(scene, tile);
   normalize(scene, tile, pixel);
   put(scene, {image, nullptr, nullptr, nullptr}, place, pixel);
   if (!place.inside) pixel = Pixel{};
