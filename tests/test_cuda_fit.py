@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,48 @@ def test_too_little_room_for_pairs_takes_the_steps_again(small, monkeypatch):
     found = fitted(small, "cuda", **settings)
     assert len(rooms) > 1
     assert rooms == sorted(rooms)
+    for name in ("means", "scales", "rotations", "colors"):
+        np.testing.assert_array_equal(getattr(found.gaussians, name), getattr(wanted.gaussians, name))
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("operation not permitted\nwhen stream is capturing")])
+def test_steps_are_captured_once_and_replayed(small, monkeypatch, gpu, failure):
+    settings = {"gaussians": 40, "steps": 30, "relocate": 0.0}
+    wanted = fitted(small, "cuda", **settings)
+    seen, whose = [], []
+
+    class Graph:
+        def replay(self):
+            seen.append("replay")
+            whose[-1]._step()
+
+    @contextmanager
+    def capture(graph):
+        """What is captured does not run."""
+        if failure is not None:
+            raise failure
+        seen.append("capture")
+        launch, whose[-1]._step = whose[-1]._step, lambda: None
+        yield
+        whose[-1]._step = launch
+
+    make = resident.Resident._captured
+    monkeypatch.setattr(resident.Resident, "_captured", lambda self: (whose.append(self), make(self))[1])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(gpu, "graphs", True)
+    if failure is None:
+        found = fitted(small, "cuda", **settings)
+        assert seen[0] == "capture"
+        assert seen.count("capture") <= 3  # once, and where pairs needed more room
+        assert seen.count("replay") >= 26
+    else:
+        with pytest.warns(
+            imagegs.ImageGSWarning, match="^steps take longer, no CUDA graph could be captured: operation"
+        ):
+            found = fitted(small, "cuda", **settings)
+        assert not gpu.graphs
     for name in ("means", "scales", "rotations", "colors"):
         np.testing.assert_array_equal(getattr(found.gaussians, name), getattr(wanted.gaussians, name))
 

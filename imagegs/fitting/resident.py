@@ -12,6 +12,7 @@ taken again with more.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..codec.lattice import COLOR_UNIT, UNIT, Lattice
+from ..errors import DeviceError, ImageGSWarning
 from ..gaussians import FloatArray
 from ..kernels import cuda
 from ..kernels.native import IDENTITY
@@ -233,19 +235,30 @@ class Resident:
 
     def _one(self) -> None:
         """One step: the first as it comes, which loads every kernel that the graph will need, then from the graph."""
-        if self._device.torch.type != "cuda":
-            self._step()
-        elif not self._warm:
+        if self._device.graphs and self._warm and self._graph is None:
+            self._graph = self._captured()
+        if self._graph is None:
             self._step()
             self._warm = True
         else:
-            if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                torch.cuda.synchronize(self._device.torch)
-                with self._device.current(), torch.cuda.graph(self._graph):
-                    self._step()
             with self._device.current():
                 self._graph.replay()
+
+    def _captured(self) -> torch.cuda.CUDAGraph | None:
+        """A step as a graph; None where none can be captured, which is said once: then steps are started one by one."""
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(self._device.torch)
+        try:
+            with self._device.current(), torch.cuda.graph(graph):
+                self._step()
+        except DeviceError:  # too little memory
+            raise
+        except RuntimeError as error:
+            self._device.graphs = False
+            reason = " ".join(str(error).split())[:200]
+            warnings.warn(f"steps take longer, no CUDA graph could be captured: {reason}", ImageGSWarning, stacklevel=2)
+            return None
+        return graph
 
     def _step(self) -> None:
         """Loss, gradients and update; waits for nothing, and writes only into tensors that were there before."""

@@ -40,10 +40,16 @@ class Launch(Protocol):
 
 
 class Device:
-    """A GPU and its kernels."""
+    """A GPU and its kernels.
+
+    Attributes:
+        torch: the device as PyTorch names it.
+        graphs: whether work can be captured in CUDA graphs.
+    """
 
     def __init__(self, device: torch.device, launcher: Launch) -> None:
         self.torch, self._launcher = device, launcher
+        self.graphs = device.type == "cuda"
 
     def run(
         self,
