@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     ChecksumError,
+    CompileError,
     ConfigError,
     DeviceError,
     FormatError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BitWidths",
     "ChecksumError",
+    "CompileError",
     "ConfigError",
     "Decoder",
     "DeviceError",
