@@ -21,9 +21,11 @@ from imagegs.fitting import resident
 from imagegs.fitting.config import Loss, make_config
 from imagegs.fitting.device_growth import DeviceGrowth
 from imagegs.fitting.device_loop import DeviceLoop
+from imagegs.fitting.device_solve import solve_colors_on
 from imagegs.fitting.growth import error_density, least_worth
 from imagegs.fitting.initialization import Gaussians, spawn
 from imagegs.fitting.loop import Loop, Scene
+from imagegs.fitting.losses import solve_colors
 from imagegs.fitting.noise import perturb
 from imagegs.fitting.targets import Target, make_target
 from imagegs.kernels import native
@@ -36,6 +38,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_torch_thread", "gpu"),
 ]
 SIZE = (24, 33)
+NAMES = ("means", "scales", "rotations", "colors")
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_the_first_steps_are_those_of_the_cpu(small):
     settings = {"gaussians": 40, "steps": 6, "relocate": 0.0, "start_fraction": 1.0, "color_solve": 0}
     ours, theirs = fitted(small, "cuda", **settings), fitted(small, "cpu", **settings)
     assert ours.psnr == pytest.approx(theirs.psnr, abs=1e-2)
-    for name in ("means", "scales", "rotations", "colors"):
+    for name in NAMES:
         one, other = getattr(ours.gaussians, name), getattr(theirs.gaussians, name)
         assert np.median(np.abs(one - other)) < 1e-4
         np.testing.assert_allclose(one, other, atol=2e-2)
@@ -137,7 +140,7 @@ def test_too_little_room_for_pairs_takes_the_steps_again(small, monkeypatch):
     found = fitted(small, "cuda", **settings)
     assert len(rooms) > 1
     assert rooms == sorted(rooms)
-    for name in ("means", "scales", "rotations", "colors"):
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(found.gaussians, name), getattr(wanted.gaussians, name))
 
 
@@ -179,7 +182,7 @@ def test_steps_are_captured_once_and_replayed(small, monkeypatch, gpu, failure):
         ):
             found = fitted(small, "cuda", **settings)
         assert not gpu.graphs
-    for name in ("means", "scales", "rotations", "colors"):
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(found.gaussians, name), getattr(wanted.gaussians, name))
 
 
@@ -236,6 +239,21 @@ def test_growth_is_that_of_the_cpu(small, init):
     assert ours.least_worth(growth, found[0], 7).tolist() == rows.tolist()
 
 
+@pytest.mark.parametrize("blend", ["normalized", "topk", "sum"])
+def test_colours_are_solved_as_on_the_cpu(small, blend):
+    weights = np.random.default_rng(0).uniform(0.2, 2, SIZE).astype(np.float32)
+    config = make_config(SIZE, gaussians=40, steps=30, blend=blend, top_k=3, color_solve=6)
+    model = Gaussians(*(np.array(getattr(fitting.run(small, config, device="cpu").gaussians, name)) for name in NAMES))
+    scene = Scene.of(Target(small, weights=weights), config)
+    model.colors[:] = 0.5
+    wanted = solve_colors(
+        native.Rasterizer(), model, scene.background, scene.target, config.blend, config.top_k, config.color_solve
+    )
+    found = solve_colors_on(imagegs.devices.open_gpu(0), model, scene, config)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert np.abs(found - 0.5).max() > 0.1
+
+
 def test_pixels_are_drawn_by_their_density(small):
     config = make_config(SIZE, gaussians=60, steps=5)
     ours = DeviceGrowth(imagegs.devices.open_gpu(0), Scene.of(make_target(small), config), config)
@@ -273,7 +291,7 @@ def test_a_batch_of_one_is_a_fit(small):
     settings = {"gaussians": 40, "steps": 12, "relocate": 0.0, "start_fraction": 1.0, "color_solve": 0}
     (ours,) = imagegs.fit_many([small], device="cuda", **settings)
     alone = fitted(small, "cuda", **settings).gaussians
-    for name in ("means", "scales", "rotations", "colors"):
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(ours, name), getattr(alone, name))
 
 
@@ -309,7 +327,7 @@ def test_an_interrupted_fit_goes_on(small, tmp_path):
     assert len(seen[-1]) == len(seen[-1].means)
     resumed = fitting.run(small, config, device="cuda", resume=checkpoint)
     whole = fitting.run(small, config, device="cuda")
-    for name in ("means", "scales", "rotations", "colors"):
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(resumed.gaussians, name), getattr(whole.gaussians, name))
     on_cpu = fitting.run(small, config, device="cpu", resume=checkpoint)
     assert on_cpu.psnr > whole.psnr - 1

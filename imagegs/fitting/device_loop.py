@@ -11,6 +11,7 @@ import numpy as np
 from .. import devices
 from ..gaussians import FloatArray, Gaussians2D
 from .config import FitConfig
+from .device_solve import solve_colors_on
 from .growth import relocation_count
 from .initialization import Gaussians
 from .loop import FitResult, Loop, Progress, State
@@ -145,6 +146,9 @@ class DeviceLoop(Loop):
         self.settle(state)
         super()._prune(state)
         self._loaded = False
+
+    def _solve(self, model: Gaussians) -> FloatArray:
+        return solve_colors_on(self._gpu, model, self.scene, self.config)
 
     def _seed(self, state: State) -> int:
         """Of what is drawn at a step; a fit that is resumed draws the same."""

@@ -292,13 +292,14 @@ class Loop:
 
     def _solved(self, model: Gaussians, loss: float) -> Gaussians:
         """The model with its colours solved for the geometry as rounded, if the loss falls."""
-        rounded = self._rounded(model)
-        scene, config = self.scene, self.config
-        colors = solve_colors(
-            self.rasterizer, rounded, scene.background, scene.target, config.blend, config.top_k, config.color_solve
-        )
+        colors = self._solve(self._rounded(model))
         solved = Gaussians(model.means, model.scales, model.rotations, colors)
         return solved if np.isfinite(colors).all() and self._loss_of(solved) < loss else model
+
+    def _solve(self, model: Gaussians) -> FloatArray:
+        scene, config = self.scene, self.config
+        settings = config.blend, config.top_k, config.color_solve
+        return solve_colors(self.rasterizer, model, scene.background, scene.target, *settings)
 
     def _settled(self, state: State) -> bool:
         """Whether the loss is that of the final problem: full size, all Gaussians, rounded if they will be."""

@@ -210,6 +210,10 @@ class CudaRasterizer:
             every = torch.arange(self._tiles + 1, dtype=torch.int32, device=self.device.torch)
             self._first_entry = torch.searchsorted(tiles, every)
 
+    def recolor(self, colors: Tensor) -> None:
+        """The same Gaussians in other colours [N, C], which are finite; they stay in their tiles."""
+        self._arrays, self._kept = (*self._arrays[:3], colors), None
+
     @property
     def pairs(self) -> Tensor:
         """How many pairs of Gaussian and tile there are: int64 [], on the device; see the capacity of `prepare`."""
