@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := $(wildcard imagegs/kernels/*.cpp imagegs/kernels/*.h)
+CUDA := $(wildcard imagegs/kernels/*.cu) tests/cuda_shim.h
 
 .PHONY: help demo test lint format bench fuzz wheel test-wheel clean
 
@@ -31,12 +32,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS) $(CUDA)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(KERNELS)
+	$(BIN)/clang-format -i $(KERNELS) $(CUDA)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     ChecksumError,
+    CompileError,
     ConfigError,
     DeviceError,
     FormatError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .encoding import Encoded, encode
     from .fitting.fit import Interrupted, fit
     from .fitting.loop import FitResult, Progress
+    from .fitting.many import fit_many
     from .gaussians import Gaussians2D
     from .guidance import Guidance
     from .image import Picture, PictureInfo, Plane, as_picture, read_image, write_image
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BitWidths",
     "ChecksumError",
+    "CompileError",
     "ConfigError",
     "Decoder",
     "DeviceError",
@@ -74,6 +77,7 @@ __all__ = [
     "decode",
     "encode",
     "fit",
+    "fit_many",
     "load",
     "read_gsimg",
     "read_image",
@@ -88,6 +92,7 @@ _HOMES = {
     "decoding": ("decode", "read_gsimg"),
     "encoding": ("Encoded", "encode"),
     "fitting.fit": ("Interrupted", "fit"),
+    "fitting.many": ("fit_many",),
     "fitting.loop": ("FitResult", "Progress"),
     "gaussians": ("Gaussians2D",),
     "guidance": ("Guidance",),

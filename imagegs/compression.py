@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from . import devices
 from .codec.blocks import Blocks
 from .codec.format import round_background
 from .codec.lattice import (
@@ -45,7 +46,6 @@ from .fitting.targets import Target, make_target
 from .gaussians import FloatArray, Gaussians2D
 from .guidance import Guidance, sample
 from .image import Picture, PictureInfo
-from .kernels import native
 from .metrics import ssim
 
 FACTOR = 0.75
@@ -108,6 +108,7 @@ class Job:
         steps: of the quantiser, relative to each other.
         guidance: where the picture matters.
         on_step: see ``fit.run``.
+        device: as ``devices.resolve`` names it.
         checkpoint: see ``fit.run``.
         resume: see ``fit.run``.
     """
@@ -120,6 +121,7 @@ class Job:
     steps: Steps = field(default_factory=Steps)
     guidance: Guidance = field(default_factory=Guidance)
     on_step: Callable[[Progress], None] | None = None
+    device: str = "cpu"
     checkpoint: Path | None = None
     resume: Path | None = None
 
@@ -198,6 +200,7 @@ def fit(job: Job, count: int, steps: int, keep: Callable[[Gaussians2D], int] | N
         on_step=job.on_step,
         checkpoint=job.checkpoint,
         resume=job.resume,
+        device=job.device,
         keep=keep,
     )
     return Fitted(result.gaussians, result)
@@ -219,7 +222,7 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
     shape = quantize_shape(gaussians.scales, gaussians.rotations, lattice)
     model = _with_shape(gaussians, shape, lattice)
     if refit_steps:
-        model = refit(model, lattice, target, background, job.config, refit_steps)
+        model = refit(model, lattice, target, background, job.config, refit_steps, device=job.device)
     blocks = Blocks(width, height, job.block_shift)
     ends = job.level_ends(len(model))
     worth = _areas(job, lattice, shape, model) if ends is None else -np.arange(len(model))
@@ -257,7 +260,7 @@ def code(job: Job, gaussians: Gaussians2D, factor: float, *, refit_steps: int = 
 
 def _solved(job: Job, model: Gaussians, background: FloatArray, target: Target, ends: list[int] | None) -> FloatArray:
     """Colours [N, C] for the rounded geometry; good for every prefix where there are levels."""
-    rasterizer, config = native.Rasterizer(), job.config
+    rasterizer, config = devices.rasterizer(job.device), job.config
     prefixes: list[tuple[int, float]] = []
     if ends is not None:
         found = []

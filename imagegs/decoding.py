@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from . import devices
 from .codec import VERSION, GsimgFile, parse, read_file
 from .codec.blocks import footprint
 from .codec.format import Head, Header
@@ -52,6 +53,7 @@ def decode(
     max_bytes: int | None = None,
     strict: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Draw a ``.gsimg`` file, at any size.
@@ -66,7 +68,8 @@ def decode(
         level: the highest level of detail to draw; None is all.
         max_bytes: use only so many bytes from the start of the file; None is all.
         strict: refuse a file that was cut. Else what there is of it is drawn, from the end of its level 0 on.
-        threads: threads that draw; None is one per core.
+        threads: threads that draw on a CPU; None is one per core.
+        device: what draws: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         max_pixels: refuse an output of more pixels; the canvas may have any number of them.
 
     Returns:
@@ -78,8 +81,10 @@ def decode(
         ConfigError: ``height`` and ``scale`` are both given, a number is out of range, the region leaves the canvas, or
             the output is too large.
         ImageError: the file is missing or cannot be read.
+        DeviceError: the device cannot be used, or has too little memory.
         FormatError: as `read_gsimg`; `TruncatedError` also if ``max_bytes`` end before level 0 does.
     """
+    device = devices.resolve(device)
     _check_size(height, scale)
     for what, value, low in (("level", level, 0), ("max_bytes", max_bytes, 1)):
         if value is not None and not _is_integer(value, low):
@@ -103,7 +108,7 @@ def decode(
     asked = decoder.received == max_bytes
     missing = decoder.finish(strict=strict and not asked)
     gaussians = decoder.gaussians(partial=True)
-    pixels = render(gaussians, rows, columns, region=seen, threads=threads)
+    pixels = render(gaussians, rows, columns, region=seen, threads=threads, device=device)
     info = PictureInfo.of_channels(header.channels) if decoder.info is None else decoder.info
     cut(pixels, info)
     return Picture(pixels, info, name, _version_notes(name, decoder.head.version) + (() if asked else missing))

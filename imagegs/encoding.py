@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import devices
 from .budget import reach_goal
 from .codec import BitWidths, parse, with_psnrs, write_file
 from .codec.blocks import Blocks
@@ -17,7 +18,7 @@ from .compression import DEFAULT_EFFORT, EFFORTS, UNDER_NOISE, Effort, Job
 from .decoding import cut, decode
 from .errors import ConfigError
 from .fitting.config import FitConfig, make_config
-from .fitting.fit import check_device, run
+from .fitting.fit import run
 from .fitting.loop import FitResult, Progress
 from .fitting.losses import to_psnr
 from .gaussians import FloatArray, Gaussians2D
@@ -114,7 +115,7 @@ def encode(
         levels: of detail, each four times the Gaussians of those before it.
         block_shift: code squares of 2 to this pixels on their own, 6 to 16, so that regions decode alone; 0 does not.
         seed: of everything random; the same seed gives the same bytes.
-        device: ``auto`` or ``cpu``.
+        device: where fits run: ``auto`` (a GPU where one can be used), ``cpu``, ``cuda`` or ``cuda:N``.
         threads: how many to use; by default one per core. The bytes do not depend on it.
         importance: [H, W], not negative: more of it, more Gaussians.
         weights: [H, W], not negative: of the loss at each pixel.
@@ -128,7 +129,7 @@ def encode(
         ImageGSError: the picture cannot be read, the settings do not fit it, or a target cannot be met.
     """
     began = time.perf_counter()
-    check_device(device)
+    device = devices.resolve(device)
     picture = as_picture(source)
     Blocks(picture.width, picture.height, block_shift)  # refuses what it must before the fit
     if not 1 <= levels <= MAX_LEVELS:
@@ -166,6 +167,7 @@ def encode(
                 config=fit_config(shape, goal, seed, overrides),
                 levels=levels,
                 block_shift=block_shift,
+                device=device,
                 **common,
                 **kept,
             )

@@ -11,6 +11,7 @@ ImageGSError
 ├── ConfigError (also ValueError)   settings that contradict each other or the picture
 ├── WeightsError                    weights of a model that are absent, damaged or of another model
 └── DeviceError                     a device or module that is asked for and absent
+    └── CompileError                a kernel that the device's compiler refuses
 ```
 """
 
@@ -49,6 +50,21 @@ class ConfigError(ImageGSError, ValueError):
 
 class DeviceError(ImageGSError):
     """A device or a compiled module that is asked for and absent."""
+
+
+class CompileError(DeviceError):
+    """A kernel that the device's compiler refuses.
+
+    Attributes:
+        log: what the compiler says, all of it.
+        name: the source's file.
+        options: of the compilation.
+    """
+
+    def __init__(self, log: str, name: str, options: tuple[str, ...]) -> None:
+        self.log, self.name, self.options = log, name, options
+        lines = [line for line in log.splitlines() if "error:" in line] or [log.strip() or "no log"]
+        super().__init__(f"{name}: cannot be compiled for {', '.join(options)}: {lines[0].strip()}")
 
 
 class WeightsError(ImageGSError):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from . import devices
 from .errors import ShapeError
 from .gaussians import MAX_SIDE, FloatArray, Gaussians2D
 from .kernels import native
@@ -21,6 +22,7 @@ def render(
     *,
     region: tuple[float, float, float, float] | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> FloatArray:
     """Blend the Gaussians at every pixel centre of an output of any size.
 
@@ -33,10 +35,28 @@ def render(
         height: rows of the output; by default as many as the region has canvas pixels, or as ``width`` asks for.
         width: columns of the output, likewise.
         region: (x, y, width, height) in canvas pixels; by default the whole canvas. It may reach beyond the canvas.
-        threads: how many to use; by default one per core.
+        threads: how many to use on a CPU; by default one per core.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns:
         float32 [C, height, width], not clamped.
+
+    Raises:
+        ShapeError: a size or region that is not positive and finite, or too large.
+        DeviceError: the device cannot be used, or has too little memory.
+    """
+    height, width, viewport = output_of(gaussians, height, width, region)
+    rasterizer = devices.rasterizer(devices.resolve(device))
+    arrays = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.colors
+    with native.threads(threads):
+        rasterizer.prepare(*arrays, (height, width), viewport, gaussians.blend, gaussians.top_k)
+        return rasterizer.forward(gaussians.background)
+
+
+def output_of(
+    gaussians: Gaussians2D, height: int | None, width: int | None, region: tuple[float, float, float, float] | None
+) -> tuple[int, int, tuple[float, float, float, float]]:
+    """Height and width of an output that may be left open, and the canvas point of its pixels; see `render`.
 
     Raises:
         ShapeError: a size or region that is not positive and finite, or too large.
@@ -56,19 +76,7 @@ def render(
         raise ShapeError(f"size: expected at most {MAX_OUTPUT:,} pixels, found {height:,} x {width:,}")
     if w / width == 0 or h / height == 0:
         raise ShapeError(f"region: expected more than a point, found {region}")
-    rasterizer = native.Rasterizer()
-    with native.threads(threads):
-        rasterizer.prepare(
-            gaussians.means,
-            gaussians.scales,
-            gaussians.rotations,
-            gaussians.colors,
-            (int(height), int(width)),
-            (x, y, w / width, h / height),
-            gaussians.blend,
-            gaussians.top_k,
-        )
-        return rasterizer.forward(gaussians.background)
+    return int(height), int(width), (x, y, w / width, h / height)
 
 
 def _check_side(name: str, side: int) -> None:

@@ -1,7 +1,7 @@
-"""Data sets of ``.gsimg`` files for PyTorch: pictures drawn at the size that is asked for, from files or tar shards.
+"""For PyTorch: pictures drawn into tensors, on a GPU too, and data sets of ``.gsimg`` files, alone or in tar shards.
 
 ```python
-from imagegs.torch import GsimgDataset, GsimgStream
+from imagegs.torch import GsimgDataset, GsimgStream, render
 
 pictures = GsimgDataset("encoded", size=(224, 224), crop="random")
 stream = GsimgStream(sorted(Path("shards").glob("*.tar")), size=(224, 224))
@@ -21,13 +21,56 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from . import devices
 from .decoding import decode, read_gsimg
 from .errors import ConfigError, ImageError, ImageGSError
 from .files import read_bytes
+from .gaussians import Gaussians2D
+from .rendering import output_of
+from .rendering import render as draw
 
 Crop = Literal["center", "random"]
 Sources = str | Path | Sequence[str | Path]
 ENDING, SHARD = ".gsimg", ".tar"
+
+
+def render(
+    gaussians: Gaussians2D,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    region: tuple[float, float, float, float] | None = None,
+    device: str = "auto",
+) -> torch.Tensor:
+    """Draw Gaussians into a tensor; on a GPU the picture never leaves it, and nothing waits for it to be drawn.
+
+    Args:
+        gaussians: what to draw.
+        height: see ``imagegs.render``.
+        width: see ``imagegs.render``.
+        region: see ``imagegs.render``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        float32 [C, height, width] on the device, not clamped.
+
+    Raises:
+        ShapeError: see ``imagegs.render``.
+        DeviceError: the device cannot be used, or has too little memory.
+    """
+    where = devices.resolve(device)
+    if where == "cpu":
+        return torch.from_numpy(draw(gaussians, height, width, region=region))
+    from .kernels.cuda import CudaRasterizer
+
+    rows, columns, viewport = output_of(gaussians, height, width, region)
+    gpu = devices.open_gpu(int(where.partition(":")[2]))
+    arrays = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.colors, gaussians.background
+    means, scales, rotations, colors, background = (torch.tensor(array, device=gpu.torch) for array in arrays)
+    rasterizer = CudaRasterizer(gpu)
+    size = rows, columns
+    rasterizer.prepare(means, scales, rotations, colors, size, viewport, gaussians.blend, gaussians.top_k)
+    return rasterizer.forward(background)
 
 
 @dataclass(frozen=True)

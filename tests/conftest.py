@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from imagegs.gaussians import Gaussians2D
+
+os.environ.setdefault("IMAGEGS_DEVICE", "cpu")  # what no test says otherwise is the same with a GPU and without
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def calls(monkeypatch):
     """What `decode` asks the renderer for; it gets values from -1 to 2."""
     asked = []
 
-    def fake(gaussians, height=None, width=None, *, region=None, threads=None):
+    def fake(gaussians, height=None, width=None, *, region=None, threads=None, device="cpu"):
         asked.append((height, width, region, threads))
         shape = (gaussians.channels, height, width)
         return np.linspace(-1, 2, math.prod(shape), dtype=np.float32).reshape(shape)

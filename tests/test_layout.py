@@ -27,6 +27,7 @@ ORDER = (
     ("rasters",),
     ("image",),
     ("kernels",),
+    ("devices",),
     ("rendering", "sampling"),
     ("codec",),
     ("fitting",),
@@ -49,6 +50,7 @@ ORDER = (
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 MAY_NAME_TORCH = {
     "imagegs.converters.checkpoints",
+    "imagegs.kernels.cuda",
     "imagegs.kernels.reference",
     "imagegs.metrics",
     "imagegs.pretrained.reading",

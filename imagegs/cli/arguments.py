@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..image import Picture
 
 GSIMG = (".gsimg",)
+DEVICES = "auto|cpu|cuda[:N]"
 
 
 def also(
@@ -124,6 +126,17 @@ def parse_block_size(side: int | None) -> int:
     if side != 1 << shift or not 6 <= shift <= 16:
         raise typer.BadParameter(f"expected a power of two from 64 to 65536, found {side}", param_hint="'--block-size'")
     return shift
+
+
+def check_device(name: str) -> str:
+    """The name of a device; whether it is there is seen later.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name):
+        raise typer.BadParameter(f"expected auto, cpu, cuda or cuda:N, found {name!r}")
+    return name
 
 
 def check_one(what: str, names: list[str]) -> None:

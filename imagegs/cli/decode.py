@@ -24,6 +24,9 @@ def run(
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Use only so many bytes from the file's start.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that was cut, instead of a warning.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; by default one per core.")] = None,
+    device: Annotated[
+        str, typer.Option(metavar=arguments.DEVICES, callback=arguments.check_device, help="What draws.")
+    ] = "cpu",
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse a larger result.")] = 1 << 28,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -43,6 +46,7 @@ def run(
         max_bytes=max_bytes,
         strict=strict,
         threads=threads,
+        device=device,
         max_pixels=max_pixels,
     )
     paths = write_image(output, picture.pixels, picture.info)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Preset = Literal["fast", "balanced", "best"]
 Profile = Literal["image-gs", "gaussian-image"]
 Blend = Literal["normalized", "topk", "sum"]
-Device = Literal["auto", "cpu", "cuda"]
 
 TARGET, EFFORT, FILE = "Target, one of these", "Effort", "File"
 FIT, FIXED = "Fit", "Fixed widths, instead of entropy coding"
@@ -74,7 +73,15 @@ def options(
         int | None,
         typer.Option(min=1, max=1024, help="Threads; by default one per core.", rich_help_panel=EFFORT),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the fit runs.", rich_help_panel=EFFORT)] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar=arguments.DEVICES,
+            callback=arguments.check_device,
+            help="Where the fit runs.",
+            rich_help_panel=EFFORT,
+        ),
+    ] = "auto",
     levels: Annotated[
         int, typer.Option(min=1, max=16, help="Levels of detail, coarse to fine.", rich_help_panel=FILE)
     ] = 1,

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DeviceError
+from .. import devices
+from ..errors import ConfigError
 from ..gaussians import Gaussians2D
 from ..guidance import Guidance
 from ..image import as_picture
@@ -66,21 +67,21 @@ def run(
         operator: D in target = D(render), see ``operators.Operator``; then ``guide`` is needed if D changes the size.
         guide: [C, H, W]; with an operator, a first guess of the picture: its size is the canvas, its edges and colours
             set the start.
-        on_step: called after every step; may raise ``KeyboardInterrupt`` to stop the fit.
+        on_step: called after every step, on a GPU after every few; may raise ``KeyboardInterrupt`` to stop the fit.
         checkpoint: where the state is kept when the fit is interrupted (Ctrl-C), and every ``CHECKPOINT_SECONDS``
             against worse; removed when the fit is through.
         resume: such a state to go on from; the picture and settings must be the same.
-        device: ``auto`` or ``cpu``.
+        device: ``auto`` (a GPU where one can be used), ``cpu``, ``cuda`` or ``cuda:N``.
         keep: asked once, when the rates begin to fall and those that overshot are about to go, how many to keep; by
             default ``config.gaussians``.
 
     Raises:
         ShapeError: arrays that are not as above.
         ConfigError: settings that do not fit the picture, or a checkpoint of another fit.
-        DeviceError: a device that is not there.
+        DeviceError: a device that cannot be used, or has too little memory.
         Interrupted: stopped by Ctrl-C, the state is in ``checkpoint``.
     """
-    check_device(device)
+    device = devices.resolve(device)
     observed = make_target(target, guidance)
     canvas = observed
     if guide is not None:  # the loss's map is that of what is observed
@@ -92,8 +93,8 @@ def run(
     height, width = canvas.size
     if config.gaussians > height * width:
         raise ConfigError(f"gaussians: expected at most one per pixel ({height * width:,}), found {config.gaussians:,}")
-    kind = LevelLoop if config.level_shares else Loop
-    loop = kind(canvas, observed, config, operator, keep)
+    kind = _loop_for(config, operator, device)
+    loop = kind(canvas, observed, config, operator, keep, device)
     state = loop.begin() if resume is None else checkpoints.read(resume, loop.fingerprint, loop.empty())
     kept_at, kept = time.monotonic(), False
     try:
@@ -103,6 +104,7 @@ def run(
             if on_step is not None:
                 on_step(progress)
             if checkpoint is not None and time.monotonic() - kept_at > CHECKPOINT_SECONDS:
+                loop.settle(state)
                 checkpoints.write(checkpoint, loop.fingerprint, state)
                 kept_at, kept = time.monotonic(), True
         result = loop.finish(state)
@@ -112,18 +114,20 @@ def run(
     except KeyboardInterrupt as stop:
         if checkpoint is None:
             raise
+        loop.settle(state)
         checkpoints.write(checkpoint, loop.fingerprint, state)
         raise Interrupted(checkpoint) from stop
 
 
-def check_device(device: str) -> None:
-    """Refuses a device that cannot be used.
+def _loop_for(config: FitConfig, operator: Operator | None, device: str) -> type[Loop]:
+    """What takes the steps of a fit; PyTorch is loaded for a GPU only."""
+    if config.level_shares:
+        return LevelLoop
+    if device == "cpu":
+        return Loop
+    from .device_loop import DeviceLoop, serves
 
-    Raises:
-        DeviceError: it is not ``auto`` or ``cpu``.
-    """
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"device: expected auto or cpu, found {device!r}; this version has no CUDA kernels")
+    return DeviceLoop if serves(config, operator) else Loop
 
 
 def fit(
@@ -154,7 +158,7 @@ def fit(
         guide: see ``run``; a default number of Gaussians follows its size.
         seed: of everything random; the same seed gives the same Gaussians.
         on_step: see ``run``.
-        device: ``auto`` or ``cpu``.
+        device: ``auto`` (a GPU where one can be used), ``cpu``, ``cuda`` or ``cuda:N``.
         **overrides: any attribute of ``FitConfig``.
 
     Raises:

@@ -106,10 +106,11 @@ class LevelLoop(Loop):
         config: FitConfig,
         operator: Operator | None,
         keep: Callable[[Gaussians2D], int] | None = None,
+        device: str = "cpu",
     ) -> None:
         if operator is not None:
             raise ConfigError("level_shares: expected none with an operator, found some")
-        super().__init__(canvas, observed, config, operator, keep)
+        super().__init__(canvas, observed, config, operator, keep, device)
         self.coarse_scene = None
 
     def ends(self, state: State) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import devices
 from ..codec.quantization import Grid, choose_grid, round_to_grid
 from ..gaussians import FloatArray, Gaussians2D
 from ..kernels import native
@@ -125,6 +126,7 @@ class Loop:
         config: FitConfig,
         operator: Operator | None,
         keep: Callable[[Gaussians2D], int] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.config, self.operator, self.observed, self.keep = config, operator, observed, keep
         over = math.ceil(config.gaussians * (1 + config.overshoot))
@@ -135,7 +137,7 @@ class Loop:
         half = canvas.halved() if coarse else None
         enough = half is not None and self.goal <= half.size[0] * half.size[1]
         self.coarse_scene = Scene.of(half, config) if half is not None and enough else None
-        self.rasterizer = native.Rasterizer()
+        self.rasterizer = devices.rasterizer(device)
 
     @property
     def fingerprint(self) -> str:
@@ -196,20 +198,33 @@ class Loop:
             keep_inside(state.model, *self.scene_of(state).target.size)
         state.step += 1
         state.at += 1
-        if state.step in config.add_at:
+        self._change(state, seen)
+        self._watch(state, evaluation.psnr)
+        state.seconds += time.perf_counter() - began
+        every = max(1, config.steps // 200)
+        if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
+            state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
+        return self._progress(state, evaluation.psnr, evaluation.loss)
+
+    def settle(self, state: State) -> None:
+        """Makes the state complete, as a checkpoint needs it; here it always is."""
+
+    def _progress(self, state: State, psnr: float, loss: float) -> Progress:
+        def snapshot() -> Gaussians2D:
+            self.settle(state)
+            return self._gaussians(self._whole(state))
+
+        total = state.step + self.config.steps - state.at
+        return Progress(state.step, total, psnr, loss, len(state.model), state.seconds, snapshot)
+
+    def _change(self, state: State, seen: FloatArray) -> None:
+        """Adds, moves or removes Gaussians where it is time; ``seen`` is what growth looks at."""
+        if state.step in self.config.add_at:
             self._add(state, seen)
         elif self._moves(state):
             self._relocate(state)
         if state.at == self.prune_at:
             self._prune(state)
-        self._watch(state, evaluation)
-        state.seconds += time.perf_counter() - began
-        every = max(1, config.steps // 200)
-        if state.step % every == 0 or state.step == 1 or evaluation.psnr >= FINISHED_PSNR:
-            state.history.append((state.step, state.seconds, evaluation.psnr, len(state.model)))
-        total = state.step + config.steps - state.at
-        numbers = (state.step, total, evaluation.psnr, evaluation.loss, len(state.model), state.seconds)
-        return Progress(*numbers, snapshot=lambda: self._gaussians(self._whole(state)))
 
     def finish(self, state: State) -> FitResult:
         """The best state, its colours solved if that helps; the state stays as it is."""
@@ -277,13 +292,14 @@ class Loop:
 
     def _solved(self, model: Gaussians, loss: float) -> Gaussians:
         """The model with its colours solved for the geometry as rounded, if the loss falls."""
-        rounded = self._rounded(model)
-        scene, config = self.scene, self.config
-        colors = solve_colors(
-            self.rasterizer, rounded, scene.background, scene.target, config.blend, config.top_k, config.color_solve
-        )
+        colors = self._solve(self._rounded(model))
         solved = Gaussians(model.means, model.scales, model.rotations, colors)
         return solved if np.isfinite(colors).all() and self._loss_of(solved) < loss else model
+
+    def _solve(self, model: Gaussians) -> FloatArray:
+        scene, config = self.scene, self.config
+        settings = config.blend, config.top_k, config.color_solve
+        return solve_colors(self.rasterizer, model, scene.background, scene.target, *settings)
 
     def _settled(self, state: State) -> bool:
         """Whether the loss is that of the final problem: full size, all Gaussians, rounded if they will be."""
@@ -303,21 +319,28 @@ class Loop:
         return due and self.operator is None and state.at < config.relocate_until * config.steps
 
     def _add(self, state: State, seen: FloatArray) -> None:
-        config, scene = self.config, self.scene_of(state)
-        missing = self.goal - len(state.model)
-        share = math.ceil((self.goal - state.started_with) / len(config.add_at))
-        count = missing if state.step == max(config.add_at) else min(missing, share)
+        count = self.missing(state)
         if count <= 0:
             return
+        new = self._grown(state, count, seen)
+        state.model = state.model.joined(new)
+        state.optimizer.extend(len(new))
+        if self.config.reset_moments:
+            state.optimizer.forget(slice(None))
+        state.added_at.append(state.step)
+
+    def missing(self, state: State) -> int:
+        """How many Gaussians are to be added now."""
+        missing = self.goal - len(state.model)
+        share = math.ceil((self.goal - state.started_with) / len(self.config.add_at))
+        return missing if state.step == max(self.config.add_at) else min(missing, share)
+
+    def _grown(self, state: State, count: int, seen: FloatArray) -> Gaussians:
+        scene = self.scene_of(state)
         # through an operator there is no error at the canvas's pixels: the loss's gradient stands in for it
         image = seen if self.operator is None else scene.target.pixels + seen
         start = scene.start * state.started_with
-        new = grow(state.model, count, image, scene.target, scene.structure, start, config, state.rng)
-        state.model = state.model.joined(new)
-        state.optimizer.extend(len(new))
-        if config.reset_moments:
-            state.optimizer.forget(slice(None))
-        state.added_at.append(state.step)
+        return grow(state.model, count, image, scene.target, scene.structure, start, self.config, state.rng)
 
     def _relocate(self, state: State) -> None:
         config, scene = self.config, self.scene_of(state)
@@ -346,18 +369,18 @@ class Loop:
         state.model = state.model.take(kept)
         state.optimizer.take(kept)
 
-    def _watch(self, state: State, evaluation: Evaluation) -> None:
+    def _watch(self, state: State, psnr: float) -> None:
         """The schedules that listen to the quality."""
         config = self.config
         if config.schedule == "plateau" and len(state.model) >= config.gaussians and state.step % CHECK_EVERY == 0:
             pixels = self.scene_of(state).target.pixels
             similarity = native.ssim(self.rasterizer.image, pixels) / pixels.size
-            state.plateau.see(evaluation.psnr, similarity)
+            state.plateau.see(psnr, similarity)
         holding = config.schedule == "hold" and state.at < config.hold * config.steps
         if not (config.patience and holding and len(state.model) >= config.gaussians):
             return
-        if evaluation.psnr > state.held[1] + config.patience_gain:
-            state.held = state.step, evaluation.psnr
+        if psnr > state.held[1] + config.patience_gain:
+            state.held = state.step, psnr
         elif state.step - state.held[0] >= config.patience:
             state.at = math.ceil(config.hold * config.steps)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import devices
 from ..codec.lattice import Lattice
 from ..gaussians import FloatArray
 from ..kernels import native
@@ -38,12 +39,13 @@ def refit(
     seed: int = 0,
     bounds: Bounds | None = None,
     ends: Sequence[int] = (),
+    device: str = "cpu",
 ) -> Gaussians:
     """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come.
 
     For every prefix that ends with ``ends``, or with the levels of ``config``, where there are such.
     """
-    moving = _Moving(lattice, target, background, config, RATE, shapes=False)
+    moving = _Moving(lattice, target, background, config, RATE, device, shapes=False)
     return moving.moved(model, steps, seed, bounds, ends)
 
 
@@ -57,9 +59,10 @@ def join(
     seed: int = 0,
     bounds: Bounds | None = None,
     ends: Sequence[int] = (),
+    device: str = "cpu",
 ) -> Gaussians:
     """Moves Gaussians that were fitted in parts, all of each, so that they fit each other; see `refit`."""
-    moving = _Moving(lattice, target, background, config, JOIN_RATE, shapes=True)
+    moving = _Moving(lattice, target, background, config, JOIN_RATE, device, shapes=True)
     return moving.moved(model, steps, seed, bounds, ends)
 
 
@@ -72,6 +75,7 @@ class _Moving:
     background: FloatArray
     config: FitConfig
     rate: float
+    device: str
     shapes: bool
 
     def moved(self, model: Gaussians, steps: int, seed: int, bounds: Bounds | None, ends: Sequence[int]) -> Gaussians:
@@ -79,7 +83,7 @@ class _Moving:
         config, rates = self.config, self.config.rates
         if config.level_shares and not ends:
             ends = level_ends(config.level_shares, len(model))
-        rasterizer, rng = native.Rasterizer(), np.random.default_rng(seed)
+        rasterizer, rng = devices.rasterizer(self.device), np.random.default_rng(seed)
         model = model.copy()
         n, channels = model.colors.shape
         local = np.zeros((2, n, 5), np.float32)

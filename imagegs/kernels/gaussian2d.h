@@ -17,6 +17,10 @@
 
 namespace imagegs {
 
+#ifndef __CUDACC__ // NVRTC has them in the global namespace
+using std::ceil, std::cos, std::exp, std::fabs, std::floor, std::isfinite, std::log2, std::sin, std::sqrt;
+#endif
+
 constexpr float kRadius = 3.5f;          // support, standard deviations
 constexpr float kCutoff = 0.0021874912f; // exp(-kRadius^2 / 2)
 constexpr float kEpsilon = 1e-4f;        // weight of the background in a normalising blend
@@ -56,20 +60,18 @@ struct Moments {
 
 IMAGEGS_INLINE float clamp_scale(float s) { return s < kMinScale ? kMinScale : (s > kMaxScale ? kMaxScale : s); }
 
-#ifndef __CUDACC__
-
-inline bool is_plain(const Viewport &view) { return view.step_x == 1.0 && view.step_y == 1.0; }
+IMAGEGS_INLINE bool is_plain(const Viewport &view) { return view.step_x == 1.0 && view.step_y == 1.0; }
 
 // Variance that a minifying render adds along one axis, in squared output pixels; 0 at scale 1 and above.
-inline double footprint(double step) { return step > 1.0 ? kFootprint * (1.0 - 1.0 / (step * step)) : 0.0; }
+IMAGEGS_INLINE double footprint(double step) { return step > 1.0 ? kFootprint * (1.0 - 1.0 / (step * step)) : 0.0; }
 
 struct Covariance {
   double xx, xy, yy, det; // of the drawn Gaussian, output pixels
   double own_det;         // before the footprint was added
 };
 
-inline Covariance drawn_covariance(const float *scale, float rotation, const Viewport &view) {
-  const double c = std::cos(double(rotation)), s = std::sin(double(rotation));
+IMAGEGS_INLINE Covariance drawn_covariance(const float *scale, float rotation, const Viewport &view) {
+  const double c = cos(double(rotation)), s = sin(double(rotation));
   const double v1 = double(clamp_scale(scale[0])) * clamp_scale(scale[0]);
   const double v2 = double(clamp_scale(scale[1])) * clamp_scale(scale[1]);
   const double fx = footprint(view.step_x), fy = footprint(view.step_y);
@@ -80,16 +82,22 @@ inline Covariance drawn_covariance(const float *scale, float rotation, const Vie
   return {xx + fx, xy, yy + fy, own + fx * yy + fy * xx + fx * fy, own};
 }
 
+IMAGEGS_INLINE bool finite_row(const float *row, int count) {
+  bool finite = true;
+  for (int i = 0; i < count; i++) finite &= isfinite(row[i]);
+  return finite;
+}
+
 // Prepares a Gaussian; anything that is not finite, or too far out, draws nothing.
-inline Splat prepare(const float *mean, const float *scale, float rotation, const Viewport &view) {
+IMAGEGS_INLINE Splat prepare(const float *mean, const float *scale, float rotation, const Viewport &view) {
   Splat out{};
   out.extent_x = out.extent_y = -1.0f;
-  const bool finite = std::isfinite(mean[0]) && std::isfinite(mean[1]) && std::isfinite(scale[0]) &&
-                      std::isfinite(scale[1]) && std::isfinite(rotation);
-  if (!finite || std::fabs(mean[0]) > kMaxMean || std::fabs(mean[1]) > kMaxMean) return out;
+  const bool finite =
+      isfinite(mean[0]) && isfinite(mean[1]) && isfinite(scale[0]) && isfinite(scale[1]) && isfinite(rotation);
+  if (!finite || fabs(mean[0]) > kMaxMean || fabs(mean[1]) > kMaxMean) return out;
   double xx, xy, yy, det, amplitude = 1.0;
   if (is_plain(view)) { // no footprint: float is exact enough and quick
-    const float c = std::cos(rotation), s = std::sin(rotation);
+    const float c = cos(rotation), s = sin(rotation);
     const float s1 = clamp_scale(scale[0]), s2 = clamp_scale(scale[1]);
     xx = double(c * s1) * (c * s1) + double(s * s2) * (s * s2);
     yy = double(s * s1) * (s * s1) + double(c * s2) * (c * s2);
@@ -98,30 +106,30 @@ inline Splat prepare(const float *mean, const float *scale, float rotation, cons
   } else {
     const Covariance cov = drawn_covariance(scale, rotation, view);
     xx = cov.xx, xy = cov.xy, yy = cov.yy, det = cov.det;
-    amplitude = std::sqrt(cov.own_det / cov.det);
+    amplitude = sqrt(cov.own_det / cov.det);
   }
   out.mean_x = float((mean[0] - view.x0) / view.step_x);
   out.mean_y = float((mean[1] - view.y0) / view.step_y);
   out.slope = float(xy / yy);
   out.precision = float(yy / det);
   out.row_precision = float(1.0 / yy);
-  out.log2_amplitude = amplitude == 1.0 ? 0.0f : float(std::log2(amplitude));
+  out.log2_amplitude = amplitude == 1.0 ? 0.0f : float(log2(amplitude));
   out.cutoff = float(amplitude * kCutoff);
-  const float sd_x = float(std::sqrt(xx));
+  const float sd_x = float(sqrt(xx));
   out.tip_dy = kRadius * float(xy) / sd_x;
   // an extreme viewport can drive a Gaussian out of float's range
-  const float extent_x = kRadius * sd_x, extent_y = kRadius * float(std::sqrt(yy));
+  const float extent_x = kRadius * sd_x, extent_y = kRadius * float(sqrt(yy));
   const float sum = out.mean_x + out.mean_y + out.slope + out.precision + out.row_precision + out.cutoff + out.tip_dy;
-  if (!std::isfinite(sum + extent_x + extent_y)) return out;
+  if (!isfinite(sum + extent_x + extent_y)) return out;
   out.extent_x = extent_x;
   out.extent_y = extent_y;
   return out;
 }
 
 // Turns a Gaussian's moments into gradients in its own frame: position in units of its scales, log scales, rotation.
-inline void local_gradient(const Moments &m, const Splat &splat, const float *scale, float rotation,
-                           const Viewport &view, float *v_local) {
-  const double c = std::cos(rotation), s = std::sin(rotation);
+IMAGEGS_INLINE void local_gradient(const Moments &m, const Splat &splat, const float *scale, float rotation,
+                                   const Viewport &view, float *v_local) {
+  const double c = cos(rotation), s = sin(rotation);
   const double s1 = clamp_scale(scale[0]), s2 = clamp_scale(scale[1]);
   const bool held1 = s1 != double(scale[0]), held2 = s2 != double(scale[1]); // a clamped scale has no gradient
   if (is_plain(view)) {
@@ -156,7 +164,5 @@ inline void local_gradient(const Moments &m, const Splat &splat, const float *sc
   v_local[3] = held2 ? 0.0f : float(2 * v2 * (s * s * gxx - 2 * c * s * gxy + c * c * gyy) + m.qw);
   v_local[4] = float((v1 - v2) * (2 * c * s * (gyy - gxx) + 2 * (c * c - s * s) * gxy));
 }
-
-#endif // __CUDACC__
 
 } // namespace imagegs

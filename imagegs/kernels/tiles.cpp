@@ -13,45 +13,6 @@ namespace {
 constexpr size_t kMaxPairs = std::numeric_limits<int32_t>::max();
 constexpr const char *kTooManyPairs = "too many pairs of Gaussian and tile";
 
-// First and last + 1 integer j with low <= j + 0.5 <= high, within [0, size).
-struct Span {
-  int begin, end;
-};
-
-Span pixel_centers(float low, float high, int size) {
-  const float begin = std::ceil(low - 0.5f), end = std::floor(high - 0.5f) + 1.0f;
-  return {int(std::clamp(begin, 0.0f, float(size))), int(std::clamp(end, 0.0f, float(size)))};
-}
-
-// Half width of the support at dy, px.
-float half_width(const Splat &splat, float dy) {
-  const float left = kRadius * kRadius - splat.row_precision * dy * dy;
-  return left > 0.0f ? std::sqrt(left / splat.precision) : 0.0f;
-}
-
-// Calls visit(first tile column, last + 1, tile row) for every row of tiles that the Gaussian's support reaches.
-template <typename Visit> void visit_tiles(const Splat &splat, const TileGrid &grid, Visit visit) {
-  if (!(splat.extent_x >= 0.0f)) return;
-  const Span y = pixel_centers(splat.mean_y - splat.extent_y, splat.mean_y + splat.extent_y, grid.height);
-  const float margin = 1e-3f + 1e-5f * splat.extent_x; // the row-wise test of the renderer decides; this may not miss
-  for (int row = y.begin / grid.tile_height; row * grid.tile_height < y.end; row++) {
-    const int top = std::max(y.begin, row * grid.tile_height), bottom = std::min(y.end, (row + 1) * grid.tile_height);
-    const float low = float(top) + 0.5f - splat.mean_y, high = float(bottom) - 0.5f - splat.mean_y;
-    // the support's part in this band is convex: its tips, if inside, else the nearer edge of the band
-    const float right_dy = std::clamp(splat.tip_dy, low, high), left_dy = std::clamp(-splat.tip_dy, low, high);
-    const float right = splat.mean_x + splat.slope * right_dy + half_width(splat, right_dy) + margin;
-    const float left = splat.mean_x + splat.slope * left_dy - half_width(splat, left_dy) - margin;
-    const Span x = pixel_centers(left, right, grid.width);
-    if (x.begin < x.end) visit(x.begin / grid.tile_width, (x.end - 1) / grid.tile_width + 1, row);
-  }
-}
-
-bool finite_row(const float *row, int count) {
-  bool finite = true;
-  for (int i = 0; i < count; i++) finite &= std::isfinite(row[i]);
-  return finite;
-}
-
 } // namespace
 
 TileGrid make_grid(int height, int width, int tile_height, int tile_width) {

@@ -1,21 +1,14 @@
-// Which Gaussians reach which tile: an exact test of ellipse against tile, lists in index order.
+// Which Gaussians reach which tile: lists in index order.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "gaussian2d.h"
+#include "tile_reach.h"
 
 namespace imagegs {
 
 constexpr int kMaxSide = 1 << 24; // px; pixel centres are floats
-
-struct TileGrid {
-  int height, width;           // output, px
-  int tile_height, tile_width; // px
-  int rows, columns;           // in tiles
-  int count() const { return rows * columns; }
-};
 
 // Throws std::length_error when the output has more pixels than can be numbered.
 TileGrid make_grid(int height, int width, int tile_height, int tile_width);
