@@ -28,7 +28,7 @@ from imagegs.fitting.loop import Loop, Scene
 from imagegs.fitting.losses import solve_colors
 from imagegs.fitting.noise import perturb
 from imagegs.fitting.targets import Target, make_target
-from imagegs.kernels import native
+from imagegs.kernels import cuda, native
 from imagegs.torch import render as draw
 
 gpu = pretended_gpu
@@ -310,6 +310,23 @@ def test_what_many_pictures_cannot_share(small, device, settings, said):
         imagegs.fit_many([small] * 3, **{"gaussians": 4, **settings}, device=device)
     with pytest.raises(imagegs.ConfigError, match=r"^images: expected one number of channels, found 1 and 3$"):
         imagegs.fit_many([small, small[:1]], 4, device=device)
+
+
+def test_too_little_memory_for_a_fit(small, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    imagegs.devices.open_gpu(0)
+    monkeypatch.setattr(cuda, "free_memory", lambda device: 1 << 30)
+    monkeypatch.setattr(torch, "zeros", refuse)
+    said = r"^device: cpu needs about 0\.0 GiB for {}, found 1\.0 GiB free; take the picture block by block"
+    with pytest.raises(DeviceError, match=said.format("a fit of 40 Gaussians to 24 x 33 pixels")):
+        fitted(small, "cuda", gaussians=40, steps=3)
+    with pytest.raises(DeviceError, match=said.format("a fit of 80 Gaussians to 24 x 33 and 1 more pixels")):
+        imagegs.fit_many([small, small], 40, steps=3, device="cuda")
+    monkeypatch.setattr(torch, "tensor", refuse)
+    with pytest.raises(DeviceError, match=said.format("an array of 0 x 2")):
+        imagegs.render(imagegs.Gaussians2D(*np.zeros((2, 0, 2)), np.zeros(0), np.zeros((0, 3)), 5, 5), device="cuda")
 
 
 def test_an_interrupted_fit_goes_on(small, tmp_path):

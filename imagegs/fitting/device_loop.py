@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 
 from .. import devices
 from ..gaussians import FloatArray, Gaussians2D
+from ..kernels import cuda
 from .config import FitConfig
 from .device_solve import solve_colors_on
 from .growth import relocation_count
 from .initialization import Gaussians
-from .loop import FitResult, Loop, Progress, State
+from .loop import FitResult, Loop, Progress, Scene, State
 from .losses import to_psnr
 from .operators import Operator
 from .resident import MOMENTS, Resident
@@ -29,6 +31,15 @@ def serves(config: FitConfig, operator: Operator | None) -> bool:
     """Whether a fit's steps can stay on the GPU; others render there, and do the rest on the host."""
     plain = config.shape == "local" and config.schedule == "hold" and config.grow_color == "target"
     return plain and config.bits is None and not config.level_shares and operator is None
+
+
+def enough_memory(device: cuda.Device, scenes: Sequence[Scene], rows: Sequence[int]) -> AbstractContextManager[None]:
+    """Says how much memory a fit takes where there is too little."""
+    sizes = [scene.target.size for scene in scenes]
+    shape = " x ".join(f"{side:,}" for side in sizes[0]) + (f" and {len(sizes) - 1:,} more" if len(sizes) > 1 else "")
+    return cuda.enough_memory(
+        device, lambda: Resident.needed(scenes, rows), f"a fit of {sum(rows):,} Gaussians to {shape} pixels"
+    )
 
 
 def steps_ahead(config: FitConfig, at: int, step: int, prune_at: int = -1) -> int:
@@ -74,7 +85,15 @@ class DeviceLoop(Loop):
         self._newer = False  # the device's state
 
     def advance(self, state: State) -> Progress:
-        """A few steps, up to the next event."""
+        """A few steps, up to the next event.
+
+        Raises:
+            DeviceError: the device has too little memory.
+        """
+        with enough_memory(self._gpu, [self.scene_of(state)], [self.goal]):
+            return self._advance(state)
+
+    def _advance(self, state: State) -> Progress:
         began = clock.perf_counter()
         config = self.config
         if state.halved and state.at >= config.coarse * config.steps:

@@ -99,12 +99,19 @@ def _together(loops: list[Loop], device: str) -> list[Gaussians2D]:
     """The fits, step by step, all pictures in each."""
     if not loops:
         return []
+    from .device_loop import enough_memory
+
+    gpu = devices.open_gpu(int(device.partition(":")[2]))
+    with enough_memory(gpu, [loop.scene for loop in loops], [loop.goal for loop in loops]):
+        return _on_device(gpu, loops)
+
+
+def _on_device(gpu: Any, loops: list[Loop]) -> list[Gaussians2D]:
     from .device_loop import clocks_of, steps_ahead
     from .resident import MOMENTS, Resident
 
     states = [loop.begin() for loop in loops]
     config = loops[0].config  # all but the number of Gaussians is the same
-    gpu = devices.open_gpu(int(device.partition(":")[2]))
     resident = Resident(gpu, [loop.scene for loop in loops], config, [loop.goal for loop in loops])
 
     def load() -> None:

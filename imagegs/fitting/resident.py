@@ -12,6 +12,7 @@ taken again with more.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -98,6 +99,13 @@ class Resident:
         self._capacity = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._warm = False
+
+    @staticmethod
+    def needed(scenes: Sequence[Scene], rows: Sequence[int]) -> int:
+        """Bytes that the steps take, about, besides the lists of tiles."""
+        channels = len(scenes[0].target.pixels)
+        pixels = sum(math.prod(scene.target.size) for scene in scenes)
+        return pixels * (4 * (4 * channels + 8) + 40) + sum(rows) * 4 * (5 + channels) * 8
 
     def load(
         self,

@@ -8,7 +8,7 @@ same in every run: nothing is added atomically. Each operation does what its nam
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import NamedTuple, Protocol
@@ -318,17 +318,21 @@ class CudaRasterizer:
         sorting = 40 * self._capacity  # keys and values, twice, and the sort's own
         return 4 * (pixels * (3 * channels + 4) + self._capacity * (MOMENTS + channels)) + sorting
 
-    @contextmanager
-    def _enough_memory(self) -> Iterator[None]:
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            n, shape = len(self._arrays[0]), " x ".join(f"{side:,}" for side in self._plane)
-            raise DeviceError(
-                f"device: {self.device.torch} needs about {_gigabytes(self.needed())} for {n:,} Gaussians on "
-                f"{shape} pixels, found {_gigabytes(free_memory(self.device.torch))} free; take the "
-                "picture block by block, or the device cpu"
-            ) from error
+    def _enough_memory(self) -> AbstractContextManager[None]:
+        shape = " x ".join(f"{side:,}" for side in self._plane)
+        return enough_memory(self.device, self.needed, f"{len(self._arrays[0]):,} Gaussians on {shape} pixels")
+
+
+@contextmanager
+def enough_memory(device: Device, needed: Callable[[], int], what: str) -> Iterator[None]:
+    """Says how much memory ``what`` takes, about, where there is too little."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"device: {device.torch} needs about {_gigabytes(needed())} for {what}, "
+            f"found {_gigabytes(free_memory(device.torch))} free; take the picture block by block, or the device cpu"
+        ) from error
 
 
 def _gigabytes(count: int) -> str:
@@ -470,7 +474,9 @@ class ArrayRasterizer(Rasterizer):
         return growth
 
     def _moved(self, array: FloatArray) -> Tensor:
-        return torch.tensor(array, device=self._device.torch)  # a copy, since arrays may be read-only
+        shape = " x ".join(f"{side:,}" for side in array.shape)
+        with enough_memory(self._device, lambda: array.nbytes, f"an array of {shape}"):
+            return torch.tensor(array, device=self._device.torch)  # a copy, since arrays may be read-only
 
     def _kept(self, name: str, array: FloatArray | None) -> Tensor | None:
         """The same array, which nobody changes, is copied once."""
