@@ -90,7 +90,7 @@ def files(maps: list[Map], kind: str, most: int) -> tuple[int, float] | None:
         size, found = 0, []
         for one in maps:
             image, buffer = Image.fromarray(one[..., 0] if one.shape[2] == 1 else one), io.BytesIO()
-            image.save(buffer, kind, quality=quality, **({"subsampling": "4:4:4"} if kind == "AVIF" else {}))
+            image.save(buffer, kind, quality=quality, **({} if kind == "WEBP" else {"subsampling": "4:4:4"}))
             size += buffer.tell()
             found.append(np.asarray(Image.open(buffer).convert(image.mode)).reshape(one.shape))
         if size <= most:
