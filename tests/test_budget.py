@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from imagegs import metrics
-from imagegs.budget import FACTOR_RANGE, _Counts, _find_factor, _Window, best_factor
+from imagegs.budget import FACTOR_RANGE, Window, _Counts, best_factor, find_factor
 from imagegs.compression import EFFORTS, Job, shown
 from imagegs.decoding import decode
 from imagegs.encoding import Encoded, encode, fit_config
@@ -351,15 +351,15 @@ def test_a_factor_is_found_on_jumpy_curves(start: float) -> None:
         tried.append(factor)
         return round(1000 - 200 * float(np.log2(factor)) + 5 * np.sin(300 * factor))
 
-    window = _Window(900, 930, 920)
-    assert value_of(_find_factor(value_of, start, window, -50, (0.1, 4))) in window
+    window = Window(900, 930, 920)
+    assert value_of(find_factor(value_of, start, window, -50, (0.1, 4))) in window
     assert len(tried) <= 13
     assert all(0.1 <= factor <= 4 * 1.0001 for factor in tried)
 
 
 def test_the_nearest_factor_where_none_will_do() -> None:
-    assert _find_factor(lambda factor: 10 / factor, 1, _Window(100, 101, 100), -1, (0.5, 2)) == pytest.approx(0.5)
-    assert _find_factor(lambda factor: 5.0, 1, _Window(100, 101, 100), -1, (0.5, 2)) <= 1
+    assert find_factor(lambda factor: 10 / factor, 1, Window(100, 101, 100), -1, (0.5, 2)) == pytest.approx(0.5)
+    assert find_factor(lambda factor: 5.0, 1, Window(100, 101, 100), -1, (0.5, 2)) <= 1
 
 
 def test_numbers_to_try_next() -> None:
