@@ -234,7 +234,7 @@ def messages() -> list[re.Pattern[str]]:
 
 def test_messages_in_troubleshooting_are_those_of_the_program():
     known = messages()
-    quoted = [line for block in blocks("troubleshooting", "text") for line in block.splitlines()]
+    quoted = [line for block in blocks("troubleshooting", "output") for line in block.splitlines()]
     assert len(quoted) > 20
     for line in quoted:
         said = line.removeprefix("imagegs: ").removeprefix("warning: ")

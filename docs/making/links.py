@@ -88,7 +88,8 @@ def page_of(path: str) -> str | None:
         return None
     source = (ROOT / path).read_text(encoding="utf-8")
     language = SHOWN.get(posixpath.splitext(path)[1], "text")
-    return f"# {posixpath.basename(path)}\n\n`{path}`\n\n````{language}\n{source}````\n"
+    head = "---\nsearch:\n  exclude: true\n---\n\n"
+    return f"{head}# {posixpath.basename(path)}\n\n`{path}`\n\n````{language}\n{source}````\n"
 
 
 def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
