@@ -72,7 +72,7 @@ wheel: built-wheel
 	$(CLEAN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(CLEAN)/bin/python -m pip install --quiet dist/*.whl "pytest>=8"
 	cd $(CLEAN) && bin/imagegs --version && \
-	bin/python -c "from imagegs.kernels import native; assert native.available()" && \
+	bin/python -c "from imagegs.kernels import native; assert native.available() and 'site-packages' in native.__file__" && \
 	bin/pytest $(WHEEL_TESTS)
 	rm -rf $(CLEAN)
 
