@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 KERNELS := $(wildcard imagegs/kernels/*.cpp imagegs/kernels/*.h)
 CUDA := $(wildcard imagegs/kernels/*.cu) tests/cuda_shim.h
 
-.PHONY: help demo test lint format bench fuzz wheel test-wheel clean
+.PHONY: help demo test lint format bench docs fuzz built-wheel wheel test-wheel clean
 
 help:
 	@echo "make demo        fit a photograph, write, decode and report it, into demo/"
@@ -16,9 +16,10 @@ help:
 	@echo "make lint        ruff, mypy and clang-format"
 	@echo "make format      let ruff and clang-format rewrite the sources"
 	@echo "make bench       run the benchmarks, into benchmarks/results/"
+	@echo "make docs        build the documentation site, into build/site/"
 	@echo "make fuzz        feed decoders with anything: payloads (with clang and its sanitizers), then files; SECONDS=600 each"
-	@echo "make wheel       build the wheel, into dist/"
-	@echo "make test-wheel  try that wheel, without the sources"
+	@echo "make wheel       build the wheel, into dist/, and test it in a clean environment with what it depends on"
+	@echo "make test-wheel  build it and test it quickly, on the packages of .venv"
 	@echo "make clean       remove what the targets above made, .venv included"
 
 demo: $(READY)
@@ -54,19 +55,36 @@ fuzz: $(READY)
 		-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 	$(BIN)/python tests/fuzz/fuzz_files.py $(SECONDS) build/fuzz
 
-wheel: $(READY)
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
+built-wheel: $(READY)
 	rm -rf dist
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+WHEEL_TESTS := -q -c $(CURDIR)/pyproject.toml -p no:cacheprovider $(addprefix $(CURDIR)/tests/,test_readme.py test_report.py)
+CLEAN := build/clean
+
+# Nothing of .venv and nothing of the sources: the wheel, what it names as its dependencies, and pytest.
+wheel: built-wheel
+	rm -rf $(CLEAN)
+	$(PYTHON) -m venv $(CLEAN)
+	$(CLEAN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(CLEAN)/bin/python -m pip install --quiet dist/*.whl "pytest>=8"
+	cd $(CLEAN) && bin/imagegs --version && \
+	bin/python -c "from imagegs.kernels import native; assert native.available() and 'site-packages' in native.__file__" && \
+	bin/pytest $(WHEEL_TESTS)
+	rm -rf $(CLEAN)
 
 # The wheel is put in front of .venv's packages; -S keeps Python from reading the .pth file of the editable install there.
-test-wheel: wheel
+test-wheel: built-wheel
 	rm -rf build/wheel
-	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
+	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel dist/*.whl
 	export PYTHONPATH="$(CURDIR)/build/wheel:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && \
 	cd build/wheel && \
 	$(CURDIR)/$(BIN)/python -S -c "import imagegs, os; assert os.path.samefile(os.path.dirname(imagegs.__file__), 'imagegs')" && \
-	$(CURDIR)/$(BIN)/python -S -m pytest -q -c $(CURDIR)/pyproject.toml -p no:cacheprovider \
-		$(CURDIR)/tests/test_readme.py $(CURDIR)/tests/test_report.py
+	$(CURDIR)/$(BIN)/python -S -m pytest $(WHEEL_TESTS)
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
