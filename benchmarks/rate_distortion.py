@@ -6,7 +6,7 @@ python benchmarks/rate_distortion.py --write-docs
 
 The parts, each of which replaces its own section of results/rate_distortion.json:
 
-    curves      size, PSNR and MS-SSIM of every codec on every picture; BD-rates (method: rate_curves.py); plots
+    curves      size, PSNR and MS-SSIM of every codec on every picture; BD-rates (see imagegs/bench/curves.py); plots
     before      the same Gaussians in a file of fixed width, 12 bits per value
     attributes  bits per Gaussian by attribute, by step of the entropy coder
     decode      times of decoding: warm calls, the first call, whole processes
@@ -32,16 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anchors import ANCHORS, Anchor, to_image, to_pixels
 from common import RESULTS, ROOT, SHARED, THREADS, commit, write
 from rate_attributes import attributes
-from rate_curves import HIGH, LOW, Curve, bd_rate, mean_curve, quality_at
 from rate_docs import document
 from rate_plots import Panel, draw_comparison, draw_curves, write_comparison, write_curves
 from rate_points import Ours, Source, eight_bits, measure_ours, ms_ssim_curve, psnr_curve, sweep_anchor
-from rate_store import Point, Store, sources_digest
+from rate_store import Point, Store
 from rate_timing import decode_times, efforts
 
+from imagegs.bench.anchors import ANCHORS, Anchor, to_image, to_pixels
+from imagegs.bench.curves import HIGH, LOW, Curve, bd_rate, mean_curve, quality_at
+from imagegs.bench.machine import sources_digest
 from imagegs.codec import BitWidths, write_file
 from imagegs.decoding import decode, read_gsimg
 from imagegs.errors import ImageGSError

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 
 from ..errors import ImageGSError, ImageGSWarning
-from . import batch, compare, convert, decode, demo, encode, giant, info, plot, weights
+from . import batch, bench, compare, convert, decode, demo, encode, giant, info, plot, weights
 from .help import GroupedCommand, make_group
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
@@ -26,6 +26,7 @@ for command in (encode, batch, giant, decode, info, convert, compare, plot, demo
     kind = batch.BatchCommand if command is batch else GroupedCommand
     app.command(command.__name__.rpartition(".")[2], cls=kind)(command.run)
 app.add_typer(weights.app, name="weights")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

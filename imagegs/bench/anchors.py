@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, features
 
-FloatArray = npt.NDArray[np.float32]
+from ..gaussians import FloatArray
 
 QUALITIES = tuple(range(101))
 WEBP_LADDER = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, *QUALITIES[1:])
@@ -57,7 +56,7 @@ class Anchor:
             try:
                 importlib.import_module("pillow_jxl")
             except ImportError:
-                return f"{self.label} is left out: it needs the package pillow-jxl-plugin"
+                return f"{self.label} is left out: it needs the package pillow-jxl-plugin: pip install 'imagegs[bench]'"
         return None
 
     @property
