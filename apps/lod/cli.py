@@ -14,6 +14,8 @@ from imagegs.cli.help import GroupedCommand, make_group
 Format = Literal["jpg", "png", "webp"]
 LEVELS = "Levels"
 PLOTS = (".png", ".svg")
+TABLES = {"progressive": "What beginnings of files show, beside separate files, progressive JPEG and JPEG 2000."}
+"""Of ``imagegs bench``."""
 
 app = make_group("lod", "Progressive files: every beginning is a picture, served by ranges.")
 

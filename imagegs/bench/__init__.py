@@ -12,6 +12,7 @@ stopped, and measures nothing twice.
 
 from __future__ import annotations
 
+from . import markdown
 from .clocks import decoded_cold, spread, timed
 from .pictures import Source, find_sources
 from .running import Cell, Outcome, Run, Table, run_table
@@ -24,6 +25,7 @@ __all__ = [
     "Table",
     "decoded_cold",
     "find_sources",
+    "markdown",
     "run_table",
     "spread",
     "timed",

@@ -137,6 +137,20 @@ def read_rgb(path: Path) -> FloatArray:
     return to_pixels(path.read_bytes())
 
 
+def largest_below(anchor: Anchor, image: Image.Image, limit: int) -> bytes | None:
+    """A codec's largest file of at most so many bytes, over all its rungs; None where its smallest has more."""
+    best = None
+    low, high = 0, len(anchor.ladder) - 1
+    while low <= high:  # sizes rise with the rungs
+        middle = (low + high) // 2
+        data = anchor.encode(image, anchor.ladder[middle])
+        if len(data) <= limit:
+            best, low = data, middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
 def sweep(
     rate: Callable[[int], float],
     rungs: int,

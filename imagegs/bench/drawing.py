@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..plots import ACCENT, DOTS_PER_INCH, INK, style
+from .markdown import number
 
 COLORS = ("#db6d28", "#3a9a68", "#9a6fb8", "#c9a227", "#8c959f", "#a0400c", "#c25b7c", "#4f8f8f")
 STYLES = ("-", "--", ":", "-.")
@@ -24,6 +25,7 @@ class Line:
         y: likewise many.
         ours: whether it is drawn as ours is.
         steps: drawn as a staircase, since nothing lies between the points.
+        marks: whether the points are marked.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Line:
     y: Sequence[float]
     ours: bool = False
     steps: bool = False
+    marks: bool = True
 
 
 def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = True) -> Figure:
@@ -52,7 +55,7 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
             axes.plot(
                 line.x,
                 line.y,
-                f"o{dashes}",
+                f"{'o' * line.marks}{dashes}",
                 color=color,
                 linewidth=2.0 if line.ours else 1.4,
                 markersize=4,
@@ -70,4 +73,37 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
         axes.grid(color=INK, alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_bars(names: Sequence[str], bars: Mapping[str, Sequence[float]], xlabel: str, *, log: bool = True) -> Figure:
+    """Bars beside each other.
+
+    Args:
+        names: one for each group, from the top.
+        bars: by label, the length of its bar in each group.
+        xlabel: what the lengths are.
+        log: over a logarithmic scale.
+    """
+    with style():
+        figure = Figure(
+            figsize=(7.6, 0.8 + 0.55 * len(names)), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white"
+        )
+        axes = figure.add_subplot()
+        thickness = 0.8 / len(bars)
+        for place, (label, lengths) in enumerate(bars.items()):
+            where = [row + (place - (len(bars) - 1) / 2) * thickness for row in range(len(names))]
+            color = ACCENT if place == 0 else COLORS[place - 1]
+            drawn = axes.barh(where, lengths, thickness, color=color, label=label)
+            axes.bar_label(drawn, [number(length) for length in lengths], padding=3, fontsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        if log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.margins(x=0.15)
+        axes.set_xlabel(xlabel)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(bars) > 1:
+            figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=len(bars))
     return figure

@@ -33,3 +33,10 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def in_seconds(milliseconds: Mapping[str, float] | None) -> dict[str, float] | None:
+    """The same figure a thousandth as large."""
+    if milliseconds is None:
+        return None
+    return {key: value if key == "n" else value / 1e3 for key, value in milliseconds.items()}

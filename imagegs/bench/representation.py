@@ -195,7 +195,7 @@ class Representation(Table):
                 (
                     row["label"],
                     f"{row['gaussians']:,}",
-                    markdown.middle(_seconds(row["fit_ms"])),
+                    markdown.middle(markdown.in_seconds(row["fit_ms"])),
                     *(markdown.middle(row[key]) for key in CLOCKS[1:]),
                     markdown.mean(row["bytes"], ",.0f"),
                 )
@@ -280,7 +280,3 @@ def scores(reference: FloatArray, found: FloatArray) -> dict[str, float | None]:
         except ImageGSError:  # too small a picture, or pytorch-msssim is absent
             continue
     return result
-
-
-def _seconds(milliseconds: Mapping[str, float]) -> dict[str, float]:
-    return {key: value if key == "n" else value / 1e3 for key, value in milliseconds.items()}

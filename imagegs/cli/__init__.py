@@ -47,7 +47,7 @@ def _root(
 
 
 def _add_apps(root: typer.Typer) -> None:
-    """Give the root one sub-command for each installed app, and ``batch`` its options."""
+    """Give the root one sub-command for each installed app, ``batch`` its options and ``bench`` its tables."""
     for name, folder in APPS.items():
         module = f"imagegs.apps.{folder}.cli"
         try:
@@ -58,6 +58,7 @@ def _add_apps(root: typer.Typer) -> None:
             loaded = importlib.import_module(module)
             root.add_typer(loaded.app, name=name)
             batch.offer_app(name, folder, loaded)
+            bench.offer_app(folder, loaded)
 
 
 _add_apps(app)

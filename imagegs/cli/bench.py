@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,4 +130,103 @@ def representation(
     perform(context, folder, output, make, **given)
 
 
-add_table(app, "representation", representation)
+def rate_distortion(
+    context: typer.Context,
+    folder: Folder,
+    output: Output,
+    rates: Annotated[
+        str | None,
+        typer.Option(metavar="BPP,BPP", help="Bits per pixel that ours aims at; by default six from 0.1 to 1.04."),
+    ] = None,
+    efforts: Annotated[str | None, typer.Option(metavar="N,N", help="Efforts of ours, 1 to 9; by default 5.")] = None,
+    **given: Any,
+) -> None:
+    """Whole files beside JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: quality by rate, BD-rates and times."""
+    aims = tuple(_positive(part, "--rates") for part in rates.split(",")) if rates else ()
+    chosen = _numbers(efforts, "--efforts")
+
+    def make(quick: bool) -> Table:
+        from ..bench.rate_distortion import RateDistortion
+
+        return RateDistortion(aims, chosen, quick=quick)
+
+    perform(context, folder, output, make, **given)
+
+
+def speed(
+    context: typer.Context,
+    folder: Folder,
+    output: Output,
+    counts: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of Gaussians; by default 5000,20000 (quick: 2000).")
+    ] = None,
+    **given: Any,
+) -> None:
+    """Times of ours: a step, a fit, a file, its decoding beside other codecs, and renders of several sizes."""
+    numbers = _numbers(counts, "--counts")
+
+    def make(quick: bool) -> Table:
+        from ..bench.speed import Speed
+
+        return Speed(numbers, quick=quick)
+
+    perform(context, folder, output, make, **given)
+
+
+def _positive(text: str, option: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"expected numbers above 0 such as 0.25,0.5, found {text!r}", param_hint=f"'{option}'")
+    return value
+
+
+def upsampling(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
+    """Fitted at half size and drawn at full size, beside bicubic and Lanczos; and the time of a 4K render."""
+
+    def make(quick: bool) -> Table:
+        from ..bench.upsampling import Upsampling
+
+        return Upsampling(quick=quick)
+
+    perform(context, folder, output, make, **given)
+
+
+def ablation(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
+    """Each choice of the fit and of the codec switched off once: decibels, bytes and seconds."""
+
+    def make(quick: bool) -> Table:
+        from ..bench.ablation import Ablation
+
+        return Ablation(quick=quick)
+
+    perform(context, folder, output, make, **given)
+
+
+def offer_app(folder: str, module: Any) -> None:
+    """Give the group the tables of an app.
+
+    Args:
+        folder: the app's, below ``imagegs.apps``; its module ``bench`` has ``make_table(name, quick)``.
+        module: it may have ``TABLES``: the help of each, by name.
+    """
+    for name, told in getattr(module, "TABLES", {}).items():
+        add_table(app, name, _command_of(folder, name, told))
+
+
+def _command_of(place: str, name: str, told: str) -> Callable[..., None]:
+    def command(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
+        def make(quick: bool) -> Table:
+            table: Table = importlib.import_module(f"imagegs.apps.{place}.bench").make_table(name, quick)
+            return table
+
+        perform(context, folder, output, make, **given)
+
+    command.__doc__ = told
+    return command
+
+
+for table in (representation, rate_distortion, speed, upsampling, ablation):
+    add_table(app, table.__name__.replace("_", "-"), table)
