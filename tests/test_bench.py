@@ -166,6 +166,8 @@ def test_spread_and_wording():
     assert found == {"mean": 22.0, "median": 3.0, "q1": 2.0, "q3": 4.0, "n": 5}
     assert markdown.middle(found) == "3.00 (2.00–4.00)"
     assert markdown.middle(clocks.spread([1234.5])) == "1,234"
+    assert markdown.mean(clocks.spread([-0.001]), "+.2f") == "+0.00"
+    assert markdown.mean(clocks.spread([1234.5, 1235.5]), ",.0f") == "1,235"
     assert markdown.mean(None) == markdown.middle(None) == "–"
     assert markdown.table(("a", "b"), [("x", "1")]) == "| a | b |\n|---|---:|\n| x | 1 |"
 

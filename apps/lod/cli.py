@@ -14,6 +14,7 @@ from imagegs.cli.help import GroupedCommand, make_group
 Format = Literal["jpg", "png", "webp"]
 LEVELS = "Levels"
 PLOTS = (".png", ".svg")
+
 TABLES = {"progressive": "What beginnings of files show, beside separate files, progressive JPEG and JPEG 2000."}
 """Of ``imagegs bench``."""
 

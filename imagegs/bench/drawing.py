@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from ..plots import ACCENT, DOTS_PER_INCH, INK, style
 from .markdown import number
 
 COLORS = ("#db6d28", "#3a9a68", "#9a6fb8", "#c9a227", "#8c959f", "#a0400c", "#c25b7c", "#4f8f8f")
+OTHER = "#8c959f"
 STYLES = ("-", "--", ":", "-.")
 
 
@@ -76,26 +77,35 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
     return figure
 
 
-def draw_bars(names: Sequence[str], bars: Mapping[str, Sequence[float]], xlabel: str, *, log: bool = True) -> Figure:
+def draw_bars(
+    names: Sequence[str],
+    bars: Mapping[str, Sequence[float]],
+    xlabel: str,
+    *,
+    ours: Collection[str] = (),
+    log: bool = True,
+) -> Figure:
     """Bars beside each other.
 
     Args:
         names: one for each group, from the top.
         bars: by label, the length of its bar in each group.
         xlabel: what the lengths are.
+        ours: names whose bars stand out; by default all alike.
         log: over a logarithmic scale.
     """
     with style():
-        figure = Figure(
-            figsize=(7.6, 0.8 + 0.55 * len(names)), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white"
-        )
+        size = (7.6, 1.1 + 0.5 * len(names))
+        figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         thickness = 0.8 / len(bars)
         for place, (label, lengths) in enumerate(bars.items()):
             where = [row + (place - (len(bars) - 1) / 2) * thickness for row in range(len(names))]
             color = ACCENT if place == 0 else COLORS[place - 1]
-            drawn = axes.barh(where, lengths, thickness, color=color, label=label)
-            axes.bar_label(drawn, [number(length) for length in lengths], padding=3, fontsize=8)
+            colors = [color if not ours or name in ours else OTHER for name in names]
+            drawn = axes.barh(where, lengths, thickness, color=colors, label=label)
+            shown = [number(length) if log else f"{length:.2f}" for length in lengths]
+            axes.bar_label(drawn, shown, padding=3, fontsize=8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         if log:

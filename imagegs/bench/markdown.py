@@ -15,7 +15,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def mean(figure: Mapping[str, float] | None, form: str = ".2f") -> str:
     """The mean of what `clocks.spread` gave."""
-    return EMPTY if figure is None else format(figure["mean"], form)
+    if figure is None:
+        return EMPTY
+    text = format(figure["mean"], form)
+    return text if float(text.replace(",", "")) else format(0.0, form)  # never a rounded -0
 
 
 def middle(figure: Mapping[str, float] | None) -> str:

@@ -142,7 +142,9 @@ class Upsampling(Table):
 
         rows = summary["rows"]
         bars = {"PSNR": [row["psnr"]["mean"] for row in rows]}
-        return {"psnr": draw_bars([row["label"] for row in rows], bars, "PSNR at full size, dB", log=False)}
+        names = [row["label"] for row in rows]
+        ours = [name for name in names if name not in LABELS.values()]
+        return {"psnr": draw_bars(names, bars, "PSNR at full size, dB", ours=ours, log=False)}
 
 
 def halved(pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
