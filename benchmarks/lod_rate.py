@@ -11,7 +11,6 @@ one file come within 0.1 dB of. Bytes are real, heads included.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 import numpy as np
 from common import RESULTS, ROOT, SHARED, THREADS, kodak, write
 from imagegs.apps.lod import export
+from imagegs.apps.lod.bench import LAYERS, SHARES, cut_jpeg, layered_jpeg2000
 from matplotlib.figure import Figure
-from PIL import Image, ImageFile
+from PIL import Image
 
 from imagegs import encode, read_image
 from imagegs.arranging import prefixes
@@ -28,46 +28,10 @@ from imagegs.kernels import native
 from imagegs.plots import write_figure
 
 NAME, BPP, EFFORT = "lod_rate", 1.3, 5
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-LAYERS = (0.05, 0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.3)
 JPEG_XL = {0.1: 18.94, 0.15: 20.57, 0.2: 22.75, 0.3: 24.12, 0.4: 25.91, 0.5: 28.99, 0.6: 31.50, 0.8: 32.64, 1.0: 34.69}
 """Progressive AC, 1.12 bpp, mean of the Kodak pictures that decode at each share (../shared/research/peers.md)."""
 DOCUMENT = ROOT / "docs" / "progressive.md"
 BEGIN, END = "<!-- prefixes: begin -->", "<!-- prefixes: end -->"
-
-
-def psnr_of(image: Image.Image, pixels: np.ndarray) -> float:
-    found = np.asarray(image.convert("RGB"), np.float64).transpose(2, 0, 1) / 255
-    return float(-10 * np.log10(np.mean((found - pixels) ** 2)))
-
-
-def cut_jpeg(path: Path, pixels: np.ndarray) -> tuple[float, list[float]]:
-    """Bits per pixel of a progressive JPEG, and the PSNR of what its beginnings decode to."""
-    image, count = Image.open(path).convert("RGB"), pixels[0].size
-    files = []
-    for quality in range(50, 96):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality, progressive=True, optimize=True)
-        files.append(buffer.getvalue())
-    data = min(files, key=lambda found: abs(8 * len(found) / count - BPP))
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    shown = []
-    for share in SHARES:
-        try:
-            shown.append(psnr_of(Image.open(io.BytesIO(data[: round(share * len(data))])), pixels))
-        except OSError:
-            shown.append(float("nan"))
-    return 8 * len(data) / count, shown
-
-
-def layered_jpeg2000(path: Path, pixels: np.ndarray) -> list[float]:
-    """PSNR of JPEG 2000 files at each rate of ``LAYERS``."""
-    image, found = Image.open(path).convert("RGB"), []
-    for bpp in LAYERS:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG2000", quality_mode="rates", quality_layers=[24 / bpp], irreversible=True, mct=1)
-        found.append(psnr_of(Image.open(buffer), pixels))
-    return found
 
 
 def measure(path: Path) -> dict[str, Any]:
@@ -76,13 +40,13 @@ def measure(path: Path) -> dict[str, Any]:
     rows = prefixes(progressive.data, pixels)
     for row in rows:
         row["separate"] = encode(path, size=row["bytes"], effort=EFFORT, threads=THREADS).psnr
-    jpeg_bpp, jpeg = cut_jpeg(path, pixels)
+    jpeg_bpp, jpeg = cut_jpeg(pixels, BPP)
     return {
         "picture": path.stem,
         "bytes": len(progressive.data),
         "levels": rows,
-        "jpeg": {"bpp": jpeg_bpp, "psnr": jpeg},
-        "jpeg2000": layered_jpeg2000(path, pixels),
+        "jpeg": {"bpp": jpeg_bpp, "psnr": [np.nan if value is None else value for value in jpeg]},
+        "jpeg2000": layered_jpeg2000(pixels),
     }
 
 

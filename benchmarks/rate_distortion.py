@@ -6,7 +6,7 @@ python benchmarks/rate_distortion.py --write-docs
 
 The parts, each of which replaces its own section of results/rate_distortion.json:
 
-    curves      size, PSNR and MS-SSIM of every codec on every picture; BD-rates (method: rate_curves.py); plots
+    curves      size, PSNR and MS-SSIM of every codec on every picture; BD-rates (see imagegs/bench/curves.py); plots
     before      the same Gaussians in a file of fixed width, 12 bits per value
     attributes  bits per Gaussian by attribute, by step of the entropy coder
     decode      times of decoding: warm calls, the first call, whole processes
@@ -32,16 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anchors import ANCHORS, Anchor, to_image, to_pixels
 from common import RESULTS, ROOT, SHARED, THREADS, commit, write
 from rate_attributes import attributes
-from rate_curves import HIGH, LOW, Curve, bd_rate, mean_curve, quality_at
 from rate_docs import document
 from rate_plots import Panel, draw_comparison, draw_curves, write_comparison, write_curves
 from rate_points import Ours, Source, eight_bits, measure_ours, ms_ssim_curve, psnr_curve, sweep_anchor
-from rate_store import Point, Store, sources_digest
+from rate_store import Point, Store
 from rate_timing import decode_times, efforts
 
+from imagegs.bench.anchors import ANCHORS, Anchor, largest_below, to_image, to_pixels
+from imagegs.bench.curves import HIGH, LOW, Curve, bd_rate, mean_curve, quality_at
+from imagegs.bench.machine import sources_digest
 from imagegs.codec import BitWidths, write_file
 from imagegs.decoding import decode, read_gsimg
 from imagegs.errors import ImageGSError
@@ -271,7 +272,7 @@ def comparison(bench: Benchmark) -> dict[str, Any]:
 
     add("imagegs", len(data), eight_bits(decode(data).pixels))
     for key in ("avif", "avif-444", "webp", "jpeg"):
-        found = _largest_below(_anchor(bench, key), source, len(data))
+        found = largest_below(_anchor(bench, key), to_image(source.pixels), len(data))
         if found is None:
             print(f"comparison: {key} makes no file of {len(data)} bytes or fewer", file=sys.stderr)
         else:
@@ -282,20 +283,6 @@ def comparison(bench: Benchmark) -> dict[str, Any]:
 
 def _anchor(bench: Benchmark, key: str) -> Anchor:
     return next(anchor for anchor in bench.anchors if anchor.key == key)
-
-
-def _largest_below(anchor: Anchor, source: Source, limit: int) -> bytes | None:
-    """The codec's largest file of at most so many bytes, over all its rungs."""
-    image, best = to_image(source.pixels), None
-    low, high = 0, len(anchor.ladder) - 1
-    while low <= high:  # sizes rise with the rungs
-        middle = (low + high) // 2
-        data = anchor.encode(image, anchor.ladder[middle])
-        if len(data) <= limit:
-            best, low = data, middle + 1
-        else:
-            high = middle - 1
-    return best
 
 
 def _round(value: float | None, digits: int = 3) -> float | None:

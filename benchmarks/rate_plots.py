@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from anchors import FloatArray, to_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image, ImageDraw, ImageFont
-from rate_curves import Curve
 
+from imagegs.bench.anchors import FloatArray, to_image
+from imagegs.bench.curves import Curve
 from imagegs.files import atomic_write
 from imagegs.plots import write_figure
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from anchors import Anchor, FloatArray, read_rgb, sweep, to_image, to_pixels
-from rate_curves import HIGH, LOW, Curve, front, similarity_decibels
 from rate_store import Point, Store, digest
 
+from imagegs.bench.anchors import Anchor, FloatArray, read_rgb, sweep, to_image, to_pixels
+from imagegs.bench.curves import HIGH, LOW, Curve, front, similarity_decibels
+from imagegs.bench.pictures import eight_bits
 from imagegs.decoding import decode
 from imagegs.metrics import ms_ssim, psnr
 
@@ -71,11 +72,6 @@ class Ours:
         identity = None if self.any_sources else self.identity
         found = [point for point in store.all(source.digest, key or self.key, identity) if point.rung == rate]
         return found[-1] if found else None
-
-
-def eight_bits(pixels: FloatArray) -> FloatArray:
-    """Rounded to what a file of 8 bits holds, as every other codec's pixels are."""
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.float32) / np.float32(255)
 
 
 def sweep_anchor(anchor: Anchor, source: Source, store: Store, similarity: bool = True) -> list[Point]:

@@ -99,17 +99,3 @@ class Store:
 def digest(path: Path) -> str:
     """SHA-256 of a file, the first 16 digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-NOT_IN_BYTES = ("cli", "figures.py", "metrics.py", "plots.py", "report.py", "viewer")
-"""Parts of the package that decide nothing about the bytes that ours writes."""
-
-
-def sources_digest(root: Path) -> str:
-    """A digest of the package's sources that decide the bytes that ours writes, 12 digits."""
-    found = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
-        if path.suffix in (".py", ".cpp", ".h") and name.parts[0] not in NOT_IN_BYTES:
-            found.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()[:12]

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anchors import ANCHORS, to_image, to_pixels
-from common import alternated
 from PIL import Image
 from rate_points import Ours, Source, eight_bits, measure_ours
 from rate_store import Point, Store
 
+from imagegs.bench.anchors import ANCHORS, to_image, to_pixels
+from imagegs.bench.clocks import OURS_CALL, PILLOW_CALL, alternated
 from imagegs.decoding import decode
 from imagegs.metrics import psnr
 
@@ -27,31 +27,6 @@ EFFORTS = "efforts"
 """Key of the points of the table of efforts, which processes of their own measured."""
 DECODED = ("jpeg", "webp", "avif", "avif-444", "jpeg2000", "jxl")
 """The anchors whose decoders are timed."""
-
-OURS_CALL = """
-import sys, time
-data = open(sys.argv[1], "rb").read()
-began = time.perf_counter()
-import numpy
-from imagegs.decoding import decode
-loaded = time.perf_counter()
-pixels = decode(data).pixels
-eight = (pixels * 255 + 0.5).astype(numpy.uint8)
-print(time.perf_counter() - loaded, time.perf_counter() - began)
-"""
-
-PILLOW_CALL = """
-import io, sys, time
-data = open(sys.argv[1], "rb").read()
-began = time.perf_counter()
-from PIL import Image
-if sys.argv[1].endswith(".jxl"):
-    import pillow_jxl
-Image.init()
-loaded = time.perf_counter()
-Image.open(io.BytesIO(data)).load()
-print(time.perf_counter() - loaded, time.perf_counter() - began)
-"""
 
 PILLOW_TO_PNG = """
 import sys

@@ -1,19 +1,65 @@
-"""Runs every benchmark, one after another: python benchmarks/run.py [--quick]."""
+"""Runs every benchmark that takes minutes, and the tables of `imagegs bench`, one after another.
+
+python benchmarks/run.py [--quick]
+
+With --quick the tables alone, each with its own --quick, into build/bench: two Kodak pictures, the middle 512 x 512
+pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, which takes a day
+and more (the published methods have 50,000 steps), into benchmarks/results; what is done is passed over when it is run again.
+Where ../shared/data/kodak is not at hand, the tables are made of a generated picture.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from common import RESULTS, ROOT, SHARED, generated, kodak
+
+from imagegs import write_image
 
 HERE = Path(__file__).parent
 NAMES = ("step", "quality", "scaling", "process", "ablation", "saliency_sources", "lod_server", "lod_counts")
+TABLES = (
+    "representation",
+    "rate-distortion",
+    "speed",
+    "upsampling",
+    "ablation",
+    "progressive",
+    "restoration",
+    "saliency",
+)
 
-if __name__ == "__main__":
-    unknown = [argument for argument in sys.argv[1:] if argument != "--quick"]
+
+def pictures() -> Path:
+    """A folder with pictures."""
+    if kodak():
+        return SHARED / "data" / "kodak"
+    folder = ROOT / "build" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_image(folder / "generated.png", generated(512, 768))
+    return folder
+
+
+def main(words: list[str]) -> int:
+    unknown = [word for word in words if word != "--quick"]
     if unknown:
         raise SystemExit(f"run.py: expected --quick or nothing, found {' '.join(unknown)}")
-    codes = [
-        subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=False).returncode for name in NAMES
-    ]
-    raise SystemExit(max(codes))
+    quick = ["--quick"] * bool(words)
+    target = ROOT / "build" / "bench" if quick else RESULTS / "tables"
+    target.mkdir(parents=True, exist_ok=True)
+    commands = [] if quick else [[sys.executable, HERE / f"{name}.py"] for name in NAMES]
+    folder = pictures()
+    commands += [[sys.executable, "-m", "imagegs", "bench", name, folder, "-o", target, *quick] for name in TABLES]
+    codes = []
+    for command in commands:
+        began = time.perf_counter()
+        codes.append(subprocess.run(command, check=False).returncode)
+        print(f"run.py: {' '.join(map(str, command[1:]))}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -125,7 +125,7 @@ def draw_curve(history: Sequence[HistoryRow]) -> Figure:
     if not history:
         raise ConfigError("history: expected at least one row of step, seconds, PSNR, count, found none")
     steps, seconds, psnr, counts = (np.asarray(column, np.float64) for column in zip(*history, strict=True))
-    with _style():
+    with style():
         figure = Figure(figsize=(8.0, 4.2), dpi=DOTS_PER_INCH, layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot(steps, psnr, color=ACCENT, linewidth=1.8)
@@ -181,7 +181,7 @@ def figure_bytes(figure: Figure, kind: str, *, transparent: bool = False) -> byt
         raise ConfigError(f"figure: expected a name ending in {' or '.join(KINDS)}, found {kind!r}")
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind.lower() == ".svg" else {"Software": None}
-    with _style():
+    with style():
         figure.savefig(buffer, format=kind.lower().lstrip("."), transparent=transparent, metadata=metadata)
     return buffer.getvalue()
 
@@ -191,7 +191,7 @@ def write_figure(path: str | Path, figure: Figure) -> None:
     atomic_write(path, figure_bytes(figure, Path(path).suffix))
 
 
-def _style() -> Any:
+def style() -> Any:
     """Settings of every figure; the fixed salt keeps an SVG's identifiers the same from run to run."""
     return matplotlib.rc_context(
         {
@@ -226,7 +226,7 @@ def _draw_map(
 ) -> Figure:
     """Values [rows, columns] over a canvas of ``size`` (height, width), with a colour bar from 0 to ``limit``."""
     height, width = size
-    with _style():
+    with style():
         figure, axes = _map_figure(height, width, bar=True)
         top = float(values.max()) if limit is None else limit
         extent = (0, width, height, 0)

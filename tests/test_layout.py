@@ -44,11 +44,14 @@ ORDER = (
     ("pages",),
     ("report",),
     ("gallery",),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )
 RANK = {part: rank for rank, row in enumerate(ORDER) for part in row}
 MAY_NAME_TORCH = {
+    "imagegs.bench.dense",
+    "imagegs.bench.splatting",
     "imagegs.converters.checkpoints",
     "imagegs.kernels.cuda",
     "imagegs.kernels.reference",
@@ -182,6 +185,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ("decode", "--help"),
         ("info", "--help"),
         ("convert", "--help"),
+        ("bench", "representation", "--help"),
         ("batch", "--app", "restore", "--help"),
     ],
 )

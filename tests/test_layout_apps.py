@@ -15,6 +15,7 @@ PUBLIC = {
     "imagegs",
     "imagegs.arranging",
     "imagegs.batching",
+    "imagegs.bench",
     "imagegs.cli",
     "imagegs.errors",
     "imagegs.figures",

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegs.bench import anchors, curves
+from imagegs.bench.machine import sources_digest
 from imagegs.codec import Payload, write_file, write_levels
 from imagegs.codec.blocks import Blocks
 from imagegs.codec.entropy import BlockEncoder, place
@@ -22,7 +24,7 @@ from imagegs.gaussians import Gaussians2D
 from imagegs.kernels import native
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-NAMES = ("anchors", "rate_attributes", "rate_curves", "rate_docs", "rate_plots", "rate_points", "rate_store")
+NAMES = ("rate_attributes", "rate_docs", "rate_plots", "rate_points", "rate_store")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,23 +37,18 @@ def modules():
         sys.modules.pop(name, None)
 
 
-@pytest.fixture
-def curves(modules):
-    return modules["rate_curves"]
-
-
 def line(offset=0.0, factor=1.0, rates=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6)):
     """6 dB for every factor of ten in rate, a straight line over the logarithm; ``factor`` times the bits."""
     return [(factor * rate, 30 + offset + 6 * math.log10(rate)) for rate in rates]
 
 
-def test_front_keeps_what_no_other_point_beats(curves):
+def test_front_keeps_what_no_other_point_beats():
     points = [(0.5, 30.0), (0.2, 25.0), (0.3, 24.0), (0.5, 29.0), (0.4, 31.0), (0.6, 32.0)]
     assert curves.front(points) == [(0.2, 25.0), (0.4, 31.0), (0.6, 32.0)]
     assert curves.front([]) == []
 
 
-def test_interpolation_is_over_the_logarithm_and_never_beyond_the_ends(curves):
+def test_interpolation_is_over_the_logarithm_and_never_beyond_the_ends():
     curve = line()
     assert curves.quality_at(curve, 0.3) == pytest.approx(30 + 6 * math.log10(0.3))
     assert curves.rate_at(curve, 30 + 6 * math.log10(0.3)) == pytest.approx(0.3)
@@ -63,7 +60,7 @@ def test_interpolation_is_over_the_logarithm_and_never_beyond_the_ends(curves):
     assert curves.quality_at([(0.3, 30.0)], 0.3) == 30.0
 
 
-def test_a_cut_curve_ends_at_the_limits(curves):
+def test_a_cut_curve_ends_at_the_limits():
     found = curves.cut(line(rates=(0.07, 0.3, 1.2)), 0.1, 1.0)
     assert [rate for rate, _ in found] == [0.1, 0.3, 1.0]
     assert found[0][1] == pytest.approx(24.0)
@@ -73,12 +70,12 @@ def test_a_cut_curve_ends_at_the_limits(curves):
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.25])
-def test_bd_rate_of_a_known_factor(curves, factor):
+def test_bd_rate_of_a_known_factor(factor):
     pytest.importorskip("bjontegaard")
     assert curves.bd_rate(line(), line(factor=factor)) == pytest.approx(100 * (factor - 1), abs=1e-6)
 
 
-def test_bd_rate_counts_the_range_alone(curves):
+def test_bd_rate_counts_the_range_alone():
     """Beyond 0.1 to 1.0 bpp ours is ten times as large, within it is half as large."""
     pytest.importorskip("bjontegaard")
     ours = line(factor=0.5, rates=(0.2, 0.4, 0.8, 1.6, 2.0))
@@ -88,13 +85,13 @@ def test_bd_rate_counts_the_range_alone(curves):
     assert curves.bd_rate(line(rates=rates), spoilt) == pytest.approx(-50, abs=0.5)
 
 
-def test_bd_rate_takes_curves_with_unlike_numbers_of_points(curves):
+def test_bd_rate_takes_curves_with_unlike_numbers_of_points():
     pytest.importorskip("bjontegaard")
     dense = line(rates=tuple(np.geomspace(0.08, 1.3, 30)))
     assert curves.bd_rate(dense, line(factor=0.7)) == pytest.approx(-30, abs=0.01)
 
 
-def test_bd_rate_agrees_with_an_integral_by_hand(curves):
+def test_bd_rate_agrees_with_an_integral_by_hand():
     """On curved lines: the mean of the logarithm of the ratio over the shared qualities, by the trapezium rule."""
     pytest.importorskip("bjontegaard")
     rates = np.geomspace(0.07, 1.3, 9)
@@ -107,32 +104,32 @@ def test_bd_rate_agrees_with_an_integral_by_hand(curves):
     assert curves.bd_rate(anchor, ours) == pytest.approx(expected, abs=0.02)
 
 
-def test_no_shared_quality_has_no_bd_rate(curves):
+def test_no_shared_quality_has_no_bd_rate():
     assert curves.bd_rate(line(), line(offset=20)) is None
     assert curves.bd_rate(line(), []) is None
     assert curves.bd_rate(line(rates=(2.0, 3.0)), line()) is None
 
 
-def test_mean_curve_needs_every_picture(curves):
+def test_mean_curve_needs_every_picture():
     found = curves.mean_curve([line(), line(offset=2, rates=(0.2, 0.8))], (0.1, 0.2, 0.4, 1.0))
     assert [rate for rate, _ in found] == [0.2, 0.4]
     assert found[1][1] == pytest.approx(31 + 6 * math.log10(0.4))
     assert curves.mean_curve([], (0.5,)) == []
 
 
-def test_similarity_in_decibels(curves):
+def test_similarity_in_decibels():
     assert curves.similarity_decibels(0.9) == pytest.approx(10)
     assert curves.similarity_decibels(1.0) == math.inf
 
 
-def test_a_sweep_covers_the_range_without_gaps(modules):
+def test_a_sweep_covers_the_range_without_gaps():
     calls = []
 
     def rate(index):
         calls.append(index)
         return 0.01 * 1.1**index
 
-    found = modules["anchors"].sweep(rate, 101, 0.08, 1.2, 1.3)
+    found = anchors.sweep(rate, 101, 0.08, 1.2, 1.3)
     assert sorted(calls) == found
     assert len(set(calls)) == len(calls)
     rates = [0.01 * 1.1**index for index in found]
@@ -143,15 +140,14 @@ def test_a_sweep_covers_the_range_without_gaps(modules):
     assert len(found) < 30
 
 
-def test_a_sweep_ends_on_a_ladder_of_steps(modules):
+def test_a_sweep_ends_on_a_ladder_of_steps():
     """Rates that jump, or that never reach the range, end it all the same."""
-    sweep = modules["anchors"].sweep
+    sweep = anchors.sweep
     assert {0, 49, 50, 100} <= set(sweep(lambda index: 0.05 if index < 50 else 2.0, 101, 0.1, 1.0))
     assert sweep(lambda index: 3.0 + index, 101, 0.1, 1.0) == [0, 100]
 
 
-def test_anchors_give_smaller_files_at_lower_rungs(modules):
-    anchors = modules["anchors"]
+def test_anchors_give_smaller_files_at_lower_rungs():
     y, x = np.mgrid[0:64, 0:96].astype(np.float32) / 96
     pixels = np.stack([x, y, (np.sin(40 * x) * np.cos(30 * y) + 1) / 2]).astype(np.float32)
     image = anchors.to_image(pixels)
@@ -189,8 +185,7 @@ def test_the_store_goes_on_after_an_interruption(modules, tmp_path):
     assert len(third.all("p", "c")) == 3
 
 
-def test_points_of_ours_belong_to_their_sources(modules, tmp_path):
-    sources_digest = modules["rate_store"].sources_digest
+def test_points_of_ours_belong_to_their_sources(tmp_path):
     for folder in ("codec", "cli"):
         (tmp_path / folder).mkdir()
     (tmp_path / "codec" / "a.py").write_text("1")
@@ -220,7 +215,7 @@ def test_a_kept_point_of_ours_is_the_newest_of_its_target(modules, tmp_path):
 
 
 def test_an_anchor_is_measured_once(modules, tmp_path, monkeypatch):
-    points, anchors, store = modules["rate_points"], modules["anchors"], modules["rate_store"].Store(tmp_path)
+    points, store = modules["rate_points"], modules["rate_store"].Store(tmp_path)
     rng = np.random.default_rng(0)
     path = tmp_path / "noise.png"
     Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).resize((96, 64)).save(path)

@@ -15,6 +15,9 @@ Format = Literal["jpg", "png", "webp"]
 LEVELS = "Levels"
 PLOTS = (".png", ".svg")
 
+TABLES = {"progressive": "What beginnings of files show, beside separate files, progressive JPEG and JPEG 2000."}
+"""Of ``imagegs bench``."""
+
 app = make_group("lod", "Progressive files: every beginning is a picture, served by ranges.")
 
 

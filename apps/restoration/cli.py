@@ -29,6 +29,9 @@ ALONE = ("output", "compressed", "reference", "lpips_net", "lpips_weights", "rep
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".exr")
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Degraded picture.")]
 
+TABLES = {"restoration": "Pictures damaged on purpose, restored by ours and by classical methods beside it."}
+"""Of ``imagegs bench``."""
+
 app = make_group("restore", "Restore a picture, and compress it: Gaussians fitted through what happened to it.")
 
 

@@ -25,6 +25,9 @@ EFFECTS = ("start", "growth", "loss", "rounding", "order")
 IMPORTANCE = "Importance"
 MAPS = (".png", ".npy")
 
+TABLES = {"saliency": "What importance is worth in files of the same size, by strength."}
+"""Of ``imagegs bench``."""
+
 app = make_group("saliency", "Let what a picture is about decide where Gaussians and bits go.")
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 
 from ..errors import ImageGSError, ImageGSWarning
-from . import batch, compare, convert, decode, demo, encode, giant, info, plot, weights
+from . import batch, bench, compare, convert, decode, demo, encode, giant, info, plot, weights
 from .help import GroupedCommand, make_group
 
 APPS = {"saliency": "saliency", "restore": "restoration", "lod": "lod"}
@@ -26,6 +26,7 @@ for command in (encode, batch, giant, decode, info, convert, compare, plot, demo
     kind = batch.BatchCommand if command is batch else GroupedCommand
     app.command(command.__name__.rpartition(".")[2], cls=kind)(command.run)
 app.add_typer(weights.app, name="weights")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,7 +47,7 @@ def _root(
 
 
 def _add_apps(root: typer.Typer) -> None:
-    """Give the root one sub-command for each installed app, and ``batch`` its options."""
+    """Give the root one sub-command for each installed app, ``batch`` its options and ``bench`` its tables."""
     for name, folder in APPS.items():
         module = f"imagegs.apps.{folder}.cli"
         try:
@@ -57,6 +58,7 @@ def _add_apps(root: typer.Typer) -> None:
             loaded = importlib.import_module(module)
             root.add_typer(loaded.app, name=name)
             batch.offer_app(name, folder, loaded)
+            bench.offer_app(folder, loaded)
 
 
 _add_apps(app)

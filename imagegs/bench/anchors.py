@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, features
 
-FloatArray = npt.NDArray[np.float32]
+from ..gaussians import FloatArray
 
 QUALITIES = tuple(range(101))
 WEBP_LADDER = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, *QUALITIES[1:])
@@ -57,7 +56,7 @@ class Anchor:
             try:
                 importlib.import_module("pillow_jxl")
             except ImportError:
-                return f"{self.label} is left out: it needs the package pillow-jxl-plugin"
+                return f"{self.label} is left out: it needs the package pillow-jxl-plugin: pip install 'imagegs[bench]'"
         return None
 
     @property
@@ -136,6 +135,20 @@ def to_pixels(data: bytes) -> FloatArray:
 def read_rgb(path: Path) -> FloatArray:
     """A picture file, [3, H, W] in [0, 1]."""
     return to_pixels(path.read_bytes())
+
+
+def largest_below(anchor: Anchor, image: Image.Image, limit: int) -> bytes | None:
+    """A codec's largest file of at most so many bytes, over all its rungs; None where its smallest has more."""
+    best = None
+    low, high = 0, len(anchor.ladder) - 1
+    while low <= high:  # sizes rise with the rungs
+        middle = (low + high) // 2
+        data = anchor.encode(image, anchor.ladder[middle])
+        if len(data) <= limit:
+            best, low = data, middle + 1
+        else:
+            high = middle - 1
+    return best
 
 
 def sweep(

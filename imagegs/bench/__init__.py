@@ -1,0 +1,32 @@
+"""Tables that anybody can measure again: one for each question, over the pictures of a folder.
+
+```
+ folder ─ pictures ─ plan: cells ─ measure those that are not kept ─ summary ─┬─ JSON: machine, versions, every figure
+                                        └─► one file each, atomic             ├─ Markdown
+                                                                              └─ plots
+```
+
+A cell is one picture under one setting. It is kept by what decides it, so that the same command goes on where it was
+stopped, and measures nothing twice.
+"""
+
+from __future__ import annotations
+
+from . import markdown
+from .clocks import decoded_cold, spread, timed
+from .pictures import Source, find_sources
+from .running import Cell, Outcome, Run, Table, run_table
+
+__all__ = [
+    "Cell",
+    "Outcome",
+    "Run",
+    "Source",
+    "Table",
+    "decoded_cold",
+    "find_sources",
+    "markdown",
+    "run_table",
+    "spread",
+    "timed",
+]

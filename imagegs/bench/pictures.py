@@ -1,0 +1,88 @@
+"""The pictures of a folder, as every method gets them: 8 bits of red, green and blue."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..batching.jobs import find_jobs
+from ..errors import ImageError
+from ..files import read_bytes
+from ..gaussians import FloatArray
+from ..image import Picture, PictureInfo, read_image
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to measure with.
+
+    Attributes:
+        path: its file.
+        side: only so many pixels of its middle, down and across; None is all of it.
+    """
+
+    path: Path
+    side: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Without the folder and the ending."""
+        return self.path.stem
+
+    @property
+    def pixels(self) -> FloatArray:
+        """[3, H, W] in [0, 1], rounded to 8 bits."""
+        return _pixels(self.path, self.side)
+
+    @property
+    def picture(self) -> Picture:
+        """The same with what a file says of it."""
+        return Picture(self.pixels, PictureInfo.of_channels(3), self.path.name)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its file, the first 16 digits, and the part of it."""
+        found = hashlib.sha256(read_bytes(self.path)).hexdigest()[:16]
+        return found if self.side is None else f"{found}-{self.side}"
+
+    @property
+    def count(self) -> int:
+        """Pixels."""
+        return int(np.prod(self.pixels.shape[1:]))
+
+
+def find_sources(folder: str | Path, *, limit: int | None = None, side: int | None = None) -> list[Source]:
+    """The pictures of a folder at any depth, or one picture, by name.
+
+    Raises:
+        ImageError: there is no such folder.
+        ConfigError: it has no pictures.
+    """
+    paths = [Path(str(job.source)) for job in find_jobs([Path(folder)], Path("unused"))]
+    return [Source(path, side) for path in paths[:limit]]
+
+
+def eight_bits(pixels: FloatArray) -> FloatArray:
+    """Rounded to what a file of 8 bits holds, as every other codec's pixels are."""
+    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.float32) / np.float32(255)
+
+
+@lru_cache(maxsize=2)
+def _pixels(path: Path, side: int | None) -> FloatArray:
+    picture = read_image(path)
+    plane = picture.info.planes[0]
+    found = picture.pixels[picture.info.slices[0]]
+    if len(picture.info.planes) > 1 or plane.mode == "F":
+        raise ImageError(f"{path}: expected a picture of grey or of colours, found other channels")
+    if plane.alpha:
+        found = found[:-1] * found[-1:] + (1 - found[-1:])  # as on white paper
+    if len(found) == 1:
+        found = np.repeat(found, 3, axis=0)
+    if side is not None:
+        top, left = (max(0, (length - side) // 2) for length in found.shape[1:])
+        found = found[:, top : top + side, left : left + side]
+    return np.ascontiguousarray(eight_bits(found))
