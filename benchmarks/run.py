@@ -3,8 +3,9 @@
 python benchmarks/run.py [--quick]
 
 With --quick the tables alone, each with its own --quick, into build/bench: two Kodak pictures, the middle 512 x 512
-pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, which takes a day and more
-(the published methods have 50,000 steps), into benchmarks/results; what is done is passed over when it is run again.
+pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, into
+benchmarks/results, which takes a day and more: the published methods have up to 50,000 steps. What the tables have
+measured is passed over when it is run again.
 Where ../shared/data/kodak is not at hand, the tables are made of a generated picture.
 """
 
