@@ -186,7 +186,8 @@ def test_every_variant_of_the_codec_makes_another_file(sources):
     assert len(set(files.values())) == len(files)
 
 
-def test_the_tables_are_commands(sources, tmp_path):
+def test_the_tables_are_commands(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(upsampling, "LONG_SIDE", 128)
     listed = CliRunner().invoke(app, ["bench", "--help"]).output
     for name in ("representation", "rate-distortion", "speed", "upsampling", "ablation", "progressive"):
         assert name in listed
@@ -227,10 +228,12 @@ def test_make_bench_runs_every_table(monkeypatch):
     assert all((folder / f"{name}.py").is_file() for name in module.NAMES)
 
 
-def test_a_picture_that_is_shown_exactly_does_no_harm(tmp_path):
+def test_a_picture_that_is_shown_exactly_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr(upsampling, "LONG_SIDE", 128)
     Image.new("RGB", (64, 48), (51, 102, 153)).save(tmp_path / "flat.png")
+    sources = find_sources(tmp_path)
     for _ in range(2):
-        run = run_table(Upsampling(quick=True), find_sources(tmp_path), tmp_path / "out")
+        run = run_table(Upsampling(quick=True), sources, tmp_path / "out")
     assert run.kept == 3
     assert run.record["summary"]["rows"][0]["psnr"]["mean"] == "inf"  # which JSON has no number for
     assert "| bicubic | – | inf | " in run.markdown

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 COUNTS = (1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 QUICK_COUNTS = (1000, 5000)
-QUICK_STEPS = 1000
+QUICK_STEPS = 500
 """Most steps of the published methods in quick runs."""
 WARM_UP = 3
 """Steps of a fit that is not counted."""
 SPLAT_STEPS = 10_000
-DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 600.0, 20.0
+DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 600.0, 10.0
 DENSE_MOST, QUICK_DENSE_MOST = 5000, 1000
 """Gaussians of the dense baseline, whose steps cost pixels times Gaussians."""
 

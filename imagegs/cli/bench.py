@@ -63,9 +63,8 @@ def perform(context: typer.Context, folder: Path, output: Path, make: Callable[[
     from ..bench import find_sources, run_table
 
     quick = given["quick"]
-    sources = find_sources(
-        folder, limit=given["limit"] or (QUICK_PICTURES if quick else None), side=QUICK_SIDE if quick else None
-    )
+    limit = given["limit"] or (QUICK_PICTURES if quick else None)
+    sources = find_sources(folder, limit=limit, side=QUICK_SIDE if quick else None, without=output)
     table = make(quick)
     table.command = arguments.command_line(context, json=None, quiet=None)
     table.threads = given["threads"]
