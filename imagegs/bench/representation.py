@@ -37,7 +37,7 @@ QUICK_STEPS = 500
 WARM_UP = 3
 """Steps of a fit that is not counted."""
 SPLAT_STEPS = 10_000
-DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 600.0, 10.0
+DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 600.0, 20.0
 DENSE_MOST, QUICK_DENSE_MOST = 5000, 1000
 """Gaussians of the dense baseline, whose steps cost pixels times Gaussians."""
 
@@ -108,7 +108,7 @@ class Representation(Table):
             limit, most = self._dense_limits()
             self.notes.append(
                 f"The plain PyTorch baseline stops after {DENSE_STEPS:,} steps or {limit:.0f} s, and is tried with up "
-                f"to {most:,} Gaussians. It has no file format."
+                f"to {most:,} Gaussians; its steps are in the table, and few. It has no file format."
             )
         if "3dgs" in self.methods:
             from .splatting import missing
