@@ -3,14 +3,15 @@
 python benchmarks/run.py [--quick]
 
 With --quick the tables alone, each with its own --quick, into build/bench: two Kodak pictures, the middle 512 x 512
-pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, which takes a day
-and more (the published methods have 50,000 steps), into benchmarks/results; what is done is passed over when it is
-run again.
+pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, into
+benchmarks/results, which takes a day and more: the published methods have up to 50,000 steps. What the tables have
+measured is passed over when it is run again.
 Where ../shared/data/kodak is not at hand, the tables are made of a generated picture.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -53,11 +54,13 @@ def main(words: list[str]) -> int:
     target.mkdir(parents=True, exist_ok=True)
     commands = [] if quick else [[sys.executable, HERE / f"{name}.py"] for name in NAMES]
     folder = pictures()
-    commands += [[sys.executable, "-m", "imagegs", "bench", name, folder, "-o", target, *quick] for name in TABLES]
+    # -P: the folder of the sources must not come before the installed package
+    paths = [os.path.relpath(folder, ROOT), "-o", os.path.relpath(target, ROOT)]
+    commands += [[sys.executable, "-P", "-m", "imagegs", "bench", name, *paths, *quick] for name in TABLES]
     codes = []
     for command in commands:
         began = time.perf_counter()
-        codes.append(subprocess.run(command, check=False).returncode)
+        codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
         print(f"run.py: {' '.join(map(str, command[1:]))}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return max(codes)
 

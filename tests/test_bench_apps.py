@@ -111,7 +111,7 @@ def test_saliency(sources, tmp_path):
 
 def test_the_apps_tables_are_commands(sources, tmp_path):
     listed = CliRunner().invoke(app, ["bench", "--help"]).output
-    assert "What importance is worth" in listed
+    assert "What importance moves at equal bytes." in listed
     for name in ("progressive", "restoration", "saliency"):
         assert name in listed
     command = ["bench", "progressive", str(sources[0].path), "-o", str(tmp_path / "out"), "--quick", "--json"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -88,8 +92,6 @@ def test_losses_are_shown_as_losses(sources):
 
 @pytest.mark.parametrize("name", ["bjontegaard", "pytorch_msssim"])
 def test_what_is_not_installed_is_one_line(monkeypatch, sources, name):
-    import importlib.util
-
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == name else find(asked))
     table = RateDistortion()
@@ -184,7 +186,8 @@ def test_every_variant_of_the_codec_makes_another_file(sources):
     assert len(set(files.values())) == len(files)
 
 
-def test_the_tables_are_commands(sources, tmp_path):
+def test_the_tables_are_commands(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(upsampling, "LONG_SIDE", 128)
     listed = CliRunner().invoke(app, ["bench", "--help"]).output
     for name in ("representation", "rate-distortion", "speed", "upsampling", "ablation", "progressive"):
         assert name in listed
@@ -212,3 +215,35 @@ def test_rates_that_cannot_be_are_told(sources, tmp_path, words, message):
 def test_efforts_that_cannot_be_are_told():
     with pytest.raises(ConfigError, match="efforts: expected 1 to 9, found 11"):
         RateDistortion(efforts=(11,))
+
+
+def test_make_bench_runs_every_table(monkeypatch):
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("run_benchmarks", folder / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.delitem(sys.modules, "common")
+    assert set(module.TABLES) == set(typer.main.get_command(app).commands["bench"].commands)
+    assert all((folder / f"{name}.py").is_file() for name in module.NAMES)
+
+
+def test_a_picture_that_is_shown_exactly_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr(upsampling, "LONG_SIDE", 128)
+    Image.new("RGB", (64, 48), (51, 102, 153)).save(tmp_path / "flat.png")
+    sources = find_sources(tmp_path)
+    for _ in range(2):
+        run = run_table(Upsampling(quick=True), sources, tmp_path / "out")
+    assert run.kept == 3
+    assert run.record["summary"]["rows"][0]["psnr"]["mean"] == "inf"  # which JSON has no number for
+    assert "| bicubic | – | inf | " in run.markdown
+
+
+def test_an_interrupted_command_says_how_to_go_on(sources, tmp_path, monkeypatch):
+    def stop(self, cell):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Upsampling, "measure", stop)
+    found = CliRunner().invoke(app, ["bench", "upsampling", str(sources[0].path), "-o", str(tmp_path / "out")])
+    assert found.exit_code == 130
+    assert "the same command goes on with what is there" in found.output

@@ -15,7 +15,7 @@ Format = Literal["jpg", "png", "webp"]
 LEVELS = "Levels"
 PLOTS = (".png", ".svg")
 
-TABLES = {"progressive": "What beginnings of files show, beside separate files, progressive JPEG and JPEG 2000."}
+TABLES = {"progressive": "What beginnings of files show.\n\nBeside separate files, progressive JPEG and JPEG 2000."}
 """Of ``imagegs bench``."""
 
 app = make_group("lod", "Progressive files: every beginning is a picture, served by ranges.")

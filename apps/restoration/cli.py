@@ -29,7 +29,7 @@ ALONE = ("output", "compressed", "reference", "lpips_net", "lpips_weights", "rep
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".exr")
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Degraded picture.")]
 
-TABLES = {"restoration": "Pictures damaged on purpose, restored by ours and by classical methods beside it."}
+TABLES = {"restoration": "Pictures damaged on purpose and restored.\n\nBy ours, and by classical methods beside it."}
 """Of ``imagegs bench``."""
 
 app = make_group("restore", "Restore a picture, and compress it: Gaussians fitted through what happened to it.")

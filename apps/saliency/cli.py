@@ -25,7 +25,7 @@ EFFECTS = ("start", "growth", "loss", "rounding", "order")
 IMPORTANCE = "Importance"
 MAPS = (".png", ".npy")
 
-TABLES = {"saliency": "What importance is worth in files of the same size, by strength."}
+TABLES = {"saliency": "What importance moves at equal bytes.\n\nBy strength, with the map of the built-in model."}
 """Of ``imagegs bench``."""
 
 app = make_group("saliency", "Let what a picture is about decide where Gaussians and bits go.")

@@ -15,6 +15,8 @@ import torch
 
 from ..gaussians import FloatArray
 
+LEAST = -40.0
+"""Of the exponent: 4e-18 of a Gaussian is nothing, while numbers that are almost 0 cost processors many times more."""
 PAIRS = 1 << 22
 """Gaussians times pixels that are held at once."""
 RATE = 0.01
@@ -107,5 +109,5 @@ def _draw(parameters: list[torch.Tensor], top: int, rows: int, width: int, side:
     cos, sin = torch.cos(rotations), torch.sin(rotations)
     along = (dx * cos + dy * sin) * torch.exp(-log_scales[:, 0])
     across = (dy * cos - dx * sin) * torch.exp(-log_scales[:, 1])
-    falloff = torch.exp(-0.5 * (along * along + across * across))
+    falloff = torch.exp((-0.5 * (along * along + across * across)).clamp(min=LEAST))
     return falloff @ (torch.sigmoid(opacities)[:, None] * torch.sigmoid(colors))

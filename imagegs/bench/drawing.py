@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ def draw_bars(
             where = [row + (place - (len(bars) - 1) / 2) * thickness for row in range(len(names))]
             color = ACCENT if place == 0 else COLORS[place - 1]
             colors = [color if not ours or name in ours else OTHER for name in names]
-            drawn = axes.barh(where, lengths, thickness, color=colors, label=label)
+            finite = [length if math.isfinite(length) else 0.0 for length in lengths]
+            drawn = axes.barh(where, finite, thickness, color=colors, label=label)
             shown = [number(length) if log else f"{length:.2f}" for length in lengths]
             axes.bar_label(drawn, shown, padding=3, fontsize=8)
         axes.set_yticks(range(len(names)), names)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ..batching.jobs import find_jobs
-from ..errors import ImageError
+from ..batching.jobs import is_picture
+from ..errors import ConfigError, ImageError
 from ..files import read_bytes
 from ..gaussians import FloatArray
 from ..image import Picture, PictureInfo, read_image
@@ -23,15 +24,17 @@ class Source:
     Attributes:
         path: its file.
         side: only so many pixels of its middle, down and across; None is all of it.
+        label: its name where it is not that of the file, without the folder and the ending.
     """
 
     path: Path
     side: int | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """Without the folder and the ending."""
-        return self.path.stem
+        """What tables call it."""
+        return self.label or self.path.stem
 
     @property
     def pixels(self) -> FloatArray:
@@ -55,15 +58,37 @@ class Source:
         return int(np.prod(self.pixels.shape[1:]))
 
 
-def find_sources(folder: str | Path, *, limit: int | None = None, side: int | None = None) -> list[Source]:
+def find_sources(
+    folder: str | Path, *, limit: int | None = None, side: int | None = None, without: Path | None = None
+) -> list[Source]:
     """The pictures of a folder at any depth, or one picture, by name.
+
+    Args:
+        folder: it.
+        limit: so many, the first.
+        side: see `Source`.
+        without: a folder below, whose pictures are left out: plots are pictures, too.
 
     Raises:
         ImageError: there is no such folder.
         ConfigError: it has no pictures.
     """
-    paths = [Path(str(job.source)) for job in find_jobs([Path(folder)], Path("unused"))]
-    return [Source(path, side) for path in paths[:limit]]
+    top = Path(folder)
+    if not top.exists():
+        raise ImageError(f"{top}: cannot be read: no such file or folder")
+    paths = [path for path in sorted(top.rglob("*")) if _is_shown(path, top)] if top.is_dir() else [top]
+    if without is not None:
+        paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
+    if not paths:
+        raise ConfigError(f"{top}: expected pictures, found none")
+    stems = Counter(path.stem for path in paths)
+    found = paths[:limit]
+    return [Source(path, side, "" if stems[path.stem] == 1 else path.relative_to(top).as_posix()) for path in found]
+
+
+def _is_shown(path: Path, top: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
+    return not hidden and is_picture(path.name) and path.is_file()
 
 
 def eight_bits(pixels: FloatArray) -> FloatArray:

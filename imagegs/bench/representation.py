@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COUNTS = (1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 QUICK_COUNTS = (1000, 5000)
-QUICK_STEPS = 1000
+QUICK_STEPS = 500
 """Most steps of the published methods in quick runs."""
 WARM_UP = 3
 """Steps of a fit that is not counted."""
@@ -108,7 +108,7 @@ class Representation(Table):
             limit, most = self._dense_limits()
             self.notes.append(
                 f"The plain PyTorch baseline stops after {DENSE_STEPS:,} steps or {limit:.0f} s, and is tried with up "
-                f"to {most:,} Gaussians. It has no file format."
+                f"to {most:,} Gaussians; its steps are in the table, and few. It has no file format."
             )
         if "3dgs" in self.methods:
             from .splatting import missing

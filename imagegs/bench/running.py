@@ -165,7 +165,7 @@ def run_table(
                     continue
                 cells.keep(table.name, decides, found)
                 found = json.loads(json_text(found))  # as it will be read the next time
-            outcomes.append(Outcome(cell, found))
+            outcomes.append(Outcome(cell, _numbers(found)))
     if on_cell is not None:
         on_cell(len(plan), len(plan))
     if not outcomes:
@@ -195,6 +195,7 @@ def _written(table: Table, record: Mapping[str, Any], folder: Path) -> tuple[str
     from ..plots import figure_bytes
 
     contents = {f"{table.name}.json": f"{json_text(record)}\n".encode()}
+    record = {**record, "summary": _numbers(record["summary"])}
     figures = table.draw(record["summary"])
     markdown = _page(table, record, [f"{table.name}-{kind}.svg" for kind in figures])
     contents[f"{table.name}.md"] = markdown.encode()
@@ -229,6 +230,15 @@ def _page(table: Table, record: Mapping[str, Any], plots: Sequence[str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _numbers(value: Any) -> Any:
+    """What JSON cannot write as numbers, as numbers again."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
 
 
 def _told(settings: Mapping[str, Any]) -> str:

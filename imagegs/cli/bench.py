@@ -63,9 +63,8 @@ def perform(context: typer.Context, folder: Path, output: Path, make: Callable[[
     from ..bench import find_sources, run_table
 
     quick = given["quick"]
-    sources = find_sources(
-        folder, limit=given["limit"] or (QUICK_PICTURES if quick else None), side=QUICK_SIDE if quick else None
-    )
+    limit = given["limit"] or (QUICK_PICTURES if quick else None)
+    sources = find_sources(folder, limit=limit, side=QUICK_SIDE if quick else None, without=output)
     table = make(quick)
     table.command = arguments.command_line(context, json=None, quiet=None)
     table.threads = given["threads"]
@@ -119,7 +118,10 @@ def representation(
     seeds: Annotated[int, typer.Option(min=1, help="Fits of each, with the seeds 0, 1, ...")] = 1,
     **given: Any,
 ) -> None:
-    """Quality and time by the number of Gaussians: ours, published methods, plain PyTorch, 3DGS where it can run."""
+    """Quality and time by the number of Gaussians.
+
+    Ours, published methods, plain PyTorch, and 3DGS where it can run.
+    """
     numbers = _numbers(counts, "--counts")
 
     def make(quick: bool) -> Table:
@@ -141,7 +143,10 @@ def rate_distortion(
     efforts: Annotated[str | None, typer.Option(metavar="N,N", help="Efforts of ours, 1 to 9; by default 5.")] = None,
     **given: Any,
 ) -> None:
-    """Whole files beside JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: quality by rate, BD-rates and times."""
+    """Bytes and quality beside other codecs.
+
+    JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: quality by rate, BD-rates and times.
+    """
     aims = tuple(_positive(part, "--rates") for part in rates.split(",")) if rates else ()
     chosen = _numbers(efforts, "--efforts")
 
@@ -162,7 +167,10 @@ def speed(
     ] = None,
     **given: Any,
 ) -> None:
-    """Times of ours: a step, a fit, a file, its decoding beside other codecs, and renders of several sizes."""
+    """A step, a fit, a file, decoding and renders.
+
+    Decoders of other codecs take turns with ours.
+    """
     numbers = _numbers(counts, "--counts")
 
     def make(quick: bool) -> Table:
@@ -184,7 +192,10 @@ def _positive(text: str, option: str) -> float:
 
 
 def upsampling(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
-    """Fitted at half size and drawn at full size, beside bicubic and Lanczos; and the time of a 4K render."""
+    """Fitted at half size, drawn at full size.
+
+    Beside bicubic and Lanczos; and the time of a 4K render.
+    """
 
     def make(quick: bool) -> Table:
         from ..bench.upsampling import Upsampling
@@ -195,7 +206,10 @@ def upsampling(context: typer.Context, folder: Folder, output: Output, **given: 
 
 
 def ablation(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
-    """Each choice of the fit and of the codec switched off once: decibels, bytes and seconds."""
+    """What each choice of ours is worth.
+
+    Those of the fit and of the codec, switched off once: decibels, bytes and seconds.
+    """
 
     def make(quick: bool) -> Table:
         from ..bench.ablation import Ablation
