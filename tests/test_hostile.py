@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import instruction_sets
 import numpy as np
 import pytest
 
@@ -16,12 +17,7 @@ UNDRAWABLE = [float("nan"), float("inf"), float("-inf")]
 EXTREME = [0.0, -1.0, 1e-40, -1e-40, 1e30, -1e30, 3e38]
 
 
-@pytest.fixture(
-    autouse=True,
-    params=[
-        name for name in ("avx512", "avx2", "baseline") if native.available() and native._native.select_kernels(name)
-    ],
-)
+@pytest.fixture(autouse=True, params=instruction_sets.found())
 def _kernels(request):
     assert native._native.select_kernels(request.param)
     yield

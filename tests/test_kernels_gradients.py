@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import instruction_sets
 import numpy as np
 import pytest
 import torch
@@ -10,9 +11,7 @@ from imagegs.kernels import native, reference
 
 BLENDS = ("normalized", "topk", "sum")
 HEIGHT, WIDTH = 45, 70
-INSTRUCTION_SETS = [
-    name for name in ("avx512", "avx2", "baseline") if native.available() and native._native.select_kernels(name)
-]
+INSTRUCTION_SETS = instruction_sets.found()
 VIEWPORTS = {
     "region": (11.0, 7.0, 1.0, 1.0),
     "zoomed": (12.3, 8.1, 0.37, 0.25),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import instruction_sets
 import numpy as np
 import pytest
 import torch
@@ -18,9 +19,7 @@ pytestmark = [
 
 HEIGHT, WIDTH = 45, 70
 BLENDS = ("normalized", "topk", "sum")
-INSTRUCTION_SETS = [
-    name for name in ("avx512", "avx2", "baseline") if native.available() and native._native.select_kernels(name)
-]
+INSTRUCTION_SETS = instruction_sets.found()
 VIEWPORTS = {
     "region": (11.0, 7.0, 1.0, 1.0),
     "fractional": (-3.25, 2.6, 1.0, 1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import instruction_sets
 import numpy as np
 import pytest
 import torch
@@ -12,9 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built"),
     pytest.mark.usefixtures("one_torch_thread"),
 ]
-INSTRUCTION_SETS = [
-    name for name in ("avx512", "avx2", "baseline") if native.available() and native._native.select_kernels(name)
-]
+INSTRUCTION_SETS = instruction_sets.found()
 SHAPES = [(1, 1, 1), (2, 5, 3), (3, 33, 257), (1, 70, 300), (1, 1, 600), (1, 600, 1), (2, 64, 512), (1, 13, 17)]
 
 

@@ -208,8 +208,8 @@ def test_the_stub_names_everything():
 
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     assert names(tree.body) == public(native._native)
-    assert set(classes) == {"Renderer", "BlockCodec", "Malformed"}
-    for name in ("Renderer", "BlockCodec"):
+    assert set(classes) == {"Renderer", "BlockCodec", "Sampler", "Malformed"}
+    for name in ("Renderer", "BlockCodec", "Sampler"):
         assert names(classes[name].body) - {"__init__"} == public(getattr(native._native, name))
 
 
