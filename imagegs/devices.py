@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DeviceError, ImageGSWarning
+from .errors import DeviceError, ImageGSWarning, one_line
 from .kernels import native
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _opened(ordinal: int) -> Device:
         torch.cuda.init()
         count = torch.cuda.device_count()
     except (RuntimeError, AssertionError) as error:  # a driver that is too old, or GPUs that are hidden
-        raise DeviceError(f"device: cuda:{ordinal} cannot be used: {_one_line(error)}") from error
+        raise DeviceError(f"device: cuda:{ordinal} cannot be used: {one_line(error)[:300]}") from error
     if ordinal >= count:
         there = "no GPU" if count == 0 else f"{count}, cuda:0 to cuda:{count - 1}" if count > 1 else "one, cuda:0"
         raise DeviceError(f"device: expected a GPU that is there, found cuda:{ordinal} of {there}")
@@ -126,12 +126,8 @@ def _opened(ordinal: int) -> Device:
         try:
             _check(cuda, torch, device)
         except (RuntimeError, AssertionError) as error:  # torch's, where its build does not serve this GPU
-            raise DeviceError(f"device: cuda:{ordinal} cannot be used: {_one_line(error)}") from error
+            raise DeviceError(f"device: cuda:{ordinal} cannot be used: {one_line(error)[:300]}") from error
     return device
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _check(cuda: Any, torch: Any, device: Device) -> None:

@@ -73,3 +73,13 @@ class WeightsError(ImageGSError):
 
 class ImageGSWarning(UserWarning):
     """Something works, but not as well as it could; the text says what to do."""
+
+
+def one_line(error: object) -> str:
+    """What an error or a warning says without line breaks, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """The first line of what an error says that is not empty, or its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

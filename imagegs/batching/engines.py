@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import ConfigError, DeviceError, ImageGSError
+from ..errors import ConfigError, DeviceError, ImageGSError, one_line
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 AHEAD = 2
@@ -181,8 +181,3 @@ def attempt(work: Callable[[T], R], task: T) -> Outcome[T, R]:
         text = f"{task.name}: {type(error).__name__}: {one_line(error)}"
         return Outcome(task, error=text, seconds=time.perf_counter() - began)
     return Outcome(task, result, seconds=time.perf_counter() - began)
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

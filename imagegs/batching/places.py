@@ -18,9 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from ..errors import ConfigError, DeviceError, ImageError, ImageGSError
+from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line
 from ..files import atomic_write, read_bytes
-from .engines import one_line
 
 STORES = {"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "obs", "hf", "http", "https"}
 """Protocols of which a file is there once all of it was sent."""

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError, DeviceError
-from .engines import THREAD_VARIABLES, Engine, Outcome, Task, attempt, one_line
+from ..errors import ConfigError, DeviceError, one_line
+from .engines import THREAD_VARIABLES, Engine, Outcome, Task, attempt
 
 T = TypeVar("T", bound=Task)
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from ..errors import ImageGSError, ImageGSWarning
+from ..errors import ImageGSError, ImageGSWarning, one_line
 from . import batch, bench, compare, convert, decode, demo, encode, giant, info, plot, weights
 from .help import GroupedCommand, make_group
 
@@ -74,13 +74,9 @@ def _show_warning(
 ) -> None:
     """Print a warning of this package as one line, any other as Python does."""
     if issubclass(category, ImageGSWarning):
-        typer.echo(f"imagegs: warning: {_one_line(message)}", err=True)
+        typer.echo(f"imagegs: warning: {one_line(message)}", err=True)
     else:
         typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
 
 
 def main() -> None:
@@ -92,5 +88,5 @@ def main() -> None:
             warnings.showwarning = _show_warning
             app(prog_name="imagegs")
     except (ImageGSError, OSError) as error:
-        typer.echo(f"imagegs: {_one_line(error)}", err=True)
+        typer.echo(f"imagegs: {one_line(error)}", err=True)
         sys.exit(1)

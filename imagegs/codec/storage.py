@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ConfigError, DeviceError, ImageError, ImageGSError
+from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line
 from ..files import atomic_write
 from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
@@ -327,7 +327,7 @@ def _open_address(name: str) -> Iterator[BinaryIO]:
     except (ImageGSError, OSError):
         raise
     except Exception as error:  # each store has its own
-        raise ImageError(f"{name}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ImageError(f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}") from error
 
 
 def save(

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..codec.lattice import COLOR_UNIT, UNIT, Lattice
-from ..errors import DeviceError, ImageGSWarning
+from ..errors import DeviceError, ImageGSWarning, one_line
 from ..gaussians import FloatArray
 from ..kernels import cuda
 from ..kernels.native import IDENTITY
@@ -263,7 +263,7 @@ class Resident:
             raise
         except RuntimeError as error:
             self._device.graphs = False
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             warnings.warn(f"steps take longer, no CUDA graph could be captured: {reason}", ImageGSWarning, stacklevel=2)
             return None
         return graph

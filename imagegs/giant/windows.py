@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..codec.blocks import Box
-from ..errors import DeviceError, ImageError
+from ..errors import DeviceError, ImageError, first_line
 from ..gaussians import FloatArray
 from ..image import PictureInfo, from_raster
 from ..rasters import Raster, from_samples
@@ -124,7 +124,7 @@ def _zarr(path: str) -> Any:
     except ImageError:
         raise
     except Exception as error:  # of zarr, of the store, of what it holds
-        raise ImageError(f"{path}: cannot be read: {_first_line(error)}") from error
+        raise ImageError(f"{path}: cannot be read: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _vips(path: str, *, lazily: bool = False) -> Any:
     try:
         return pyvips.Image.new_from_file(path, access="sequential" if lazily else "random", fail_on="error")
     except pyvips.Error as error:
-        raise ImageError(f"{path}: expected a picture that libvips reads, found: {_first_line(error)}") from error
+        raise ImageError(f"{path}: expected a picture that libvips reads, found: {first_line(error)}") from error
 
 
 def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
@@ -193,7 +193,7 @@ def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
         image.write_to_file(str(unfinished))
     except pyvips.Error as error:
         unfinished.unlink(missing_ok=True)
-        raise ImageError(f"{path}: cannot be decoded: {_first_line(error)}") from error
+        raise ImageError(f"{path}: cannot be decoded: {first_line(error)}") from error
     unfinished.replace(target)
     return str(target)
 
@@ -202,7 +202,7 @@ def _vips_samples(image: Any, box: Box, name: str) -> Any:
     try:
         samples = image.crop(*box).numpy().reshape(box[3], box[2], image.bands)
     except _pyvips(name).Error as error:
-        raise ImageError(f"{name}: cannot be decoded: {_first_line(error)}") from error
+        raise ImageError(f"{name}: cannot be decoded: {first_line(error)}") from error
     if samples.shape[-1] > 4:
         raise ImageError(f"{name}: expected 1 to 4 channels, found {samples.shape[-1]}")
     return samples
@@ -215,7 +215,3 @@ def _pyvips(path: str) -> Any:
         raise DeviceError(f"{path}: giant pictures need the package pyvips: {EXTRA}") from error
     pyvips.cache_set_max(0)  # windows are not asked for twice
     return pyvips
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

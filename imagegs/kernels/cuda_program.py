@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import CompileError, DeviceError, ImageError
+from ..errors import CompileError, DeviceError, ImageError, first_line
 from ..files import atomic_write
 
 ENVIRONMENT = "IMAGEGS_CUDA_CACHE"
@@ -271,11 +271,6 @@ class Launcher:
                 make = core.ObjectCode.from_ptx if unit.kind == "ptx" else core.ObjectCode.from_cubin
                 self._loaded[name, macros] = make(code_of(unit), name=name)
             return self._loaded[name, macros]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where there is none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @cache
