@@ -85,12 +85,8 @@ def _rate(speed: float | None) -> str:
 
 
 @contextmanager
-def staging(names: Sequence[str], *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def staging(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on the error stream, one for each stage of a work, as they come; nothing where that is no terminal.
-
-    Args:
-        names: of the stages.
-        quiet: show nothing.
 
     Yields:
         To be called with the name of a stage, how much of it is done, and of how much.
@@ -99,7 +95,7 @@ def staging(names: Sequence[str], *, quiet: bool) -> Iterator[Callable[[str, int
     from rich.console import Console
 
     columns = (
-        progress.TextColumn(f"{{task.description:{max(map(len, names))}}}"),
+        progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),

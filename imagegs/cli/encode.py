@@ -161,13 +161,13 @@ def check(output: Path, given: Mapping[str, Any]) -> None:
 
 
 def check_choices(given: Mapping[str, Any]) -> None:
-    """Refuse options that exclude each other.
+    """Refuse options that exclude each other; a command may have fewer targets.
 
     Raises:
         typer.BadParameter: more than one target, or more than one pace.
     """
     names = {"size": "bytes"}
-    arguments.check_one("target", [names.get(name, name) for name in TARGETS if given[name] is not None])
+    arguments.check_one("target", [names.get(name, name) for name in TARGETS if given.get(name) is not None])
     arguments.check_one("pace", [name for name in PACES if given[name] is not None])
 
 

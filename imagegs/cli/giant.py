@@ -5,47 +5,37 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import arguments, console
+from . import arguments, console, encode
 from .batch import Engine
-from .encode import EFFORT, FILE, TARGET, Output, Preset
+from .encode import FILE, TARGET, Output
 
 if TYPE_CHECKING:
     from ..giant import Giant
 
 TILES = "Tiles"
-STAGES = ("survey", "pilots", "fit", "join", "sizes", "settle", "code", "measure")
+SHARED = ("quality", "bpp", "size", "effort", "preset", "seed")
+"""Options of ``encode`` that mean the same here."""
+ALONE = (
+    *("psnr", "ssim", "steps", "device", "blend", "top_k", "profile", "report", "checkpoint", "resume"),
+    *("position_bits", "scale_bits", "rotation_bits", "color_bits"),
+)
+"""Those that a picture fitted in one piece has alone."""
 
 
+@arguments.also(encode.options, without=ALONE)
 def run(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="TIFF, BigTIFF, PNG, JPEG or zarr; of the latter also an address.")
     ],
     output: Output,
-    quality: Annotated[
-        float | None,
-        typer.Option("-q", "--quality", min=0, max=100, help="By default 75.", rich_help_panel=TARGET),
-    ] = None,
-    bpp: Annotated[
-        float | None, typer.Option(min=0, help="Bits of the file per pixel: never more.", rich_help_panel=TARGET)
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option("--bytes", min=1, help="Bytes of the file: never more.", rich_help_panel=TARGET)
-    ] = None,
     gaussians: Annotated[
         int | None,
         typer.Option("-n", "--gaussians", min=1, help="Number of Gaussians, about.", rich_help_panel=TARGET),
     ] = None,
-    effort: Annotated[
-        int | None,
-        typer.Option(
-            "-e", "--effort", min=1, max=9, help="1 is quickest, 9 best; by default 5.", rich_help_panel=EFFORT
-        ),
-    ] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Efforts 3, 5 and 8 by name.", rich_help_panel=EFFORT)] = None,
     levels: Annotated[
         int, typer.Option(min=1, max=16, help="Levels of detail, coarse to fine.", rich_help_panel=FILE)
     ] = 2,
@@ -55,7 +45,6 @@ def run(
             metavar="PX", help="Squares of the file that decode alone: a power of two from 64.", rich_help_panel=FILE
         ),
     ] = 256,
-    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=FILE)] = 0,
     tile: Annotated[
         int, typer.Option(metavar="PX", min=128, help="Squares that are fitted at once.", rich_help_panel=TILES)
     ] = 1024,
@@ -81,7 +70,7 @@ def run(
         typer.Option(min=1, help="Tiles at the same time; by default one for each core.", rich_help_panel=TILES),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Of each; by default its share.", rich_help_panel=TILES)
+        int | None, typer.Option(min=1, max=1024, help="Of each tile; by default its share.", rich_help_panel=TILES)
     ] = None,
     parts: Annotated[
         Path | None,
@@ -96,42 +85,35 @@ def run(
     retries: Annotated[
         int, typer.Option(min=0, help="How often a tile that failed is tried again.", rich_help_panel=TILES)
     ] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    **given: Any,
 ) -> None:
     """Fit a picture of any size in tiles, side by side, and write one file in blocks and levels.
 
     After an interruption the same command goes on where it stopped.
     """
-    targets = {"quality": quality, "bpp": bpp, "bytes": size, "gaussians": gaussians}
-    arguments.check_one("target", [name for name, value in targets.items() if value is not None])
-    arguments.check_one("pace", [name for name, value in (("effort", effort), ("preset", preset)) if value is not None])
+    encode.check_choices({**given, "gaussians": gaussians})
     arguments.check_output(output, arguments.GSIMG)
     shift = arguments.parse_block_size(block_size)
     from ..batching import open_engine
-    from ..giant import encode_giant
+    from ..giant import encode_giant, parts_of
 
-    folder = parts or output.with_name(f"{output.name}.parts")
+    folder, quiet = parts or parts_of(output), given["quiet"]
     try:
         with (
             contextlib.redirect_stdout(sys.stderr),  # for what Ray says of its nodes
             open_engine(engine, workers=workers, threads=threads, address=address) as opened,
-            console.staging(STAGES, quiet=quiet or json) as on_stage,
+            console.staging(quiet=quiet or json) as on_stage,
         ):
             done = encode_giant(
                 source,
                 output,
-                quality=quality,
-                bpp=bpp,
-                size=size,
                 gaussians=gaussians,
-                effort=effort,
-                preset=preset,
+                **{name: given[name] for name in SHARED},
                 levels=levels,
                 block_shift=shift,
                 tile=tile,
                 halo=halo,
-                seed=seed,
                 engine=opened,
                 parts=folder,
                 keep_parts=keep_parts,

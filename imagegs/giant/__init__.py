@@ -7,6 +7,6 @@ file ─ windows ─ plan: tiles, budget ─ stages of each tile, on an engine �
 
 from __future__ import annotations
 
-from .running import Giant, encode_giant
+from .running import Giant, encode_giant, parts_of
 
-__all__ = ["Giant", "encode_giant"]
+__all__ = ["Giant", "encode_giant", "parts_of"]

@@ -90,8 +90,8 @@ def page_entries(count: int) -> int:
     return min(max(1 << (math.isqrt(count // 8) - 1).bit_length(), LEAST_ENTRIES), MAX_ENTRIES)
 
 
-def write(plan: Plan, factor: float, psnrs: Sequence[float], output: Path) -> int:
-    """Write the file, whole or not at all; its bytes.
+def write(plan: Plan, factor: float, psnrs: Sequence[float], output: Path) -> tuple[int, int]:
+    """Write the file, whole or not at all; its bytes and Gaussians.
 
     Raises:
         ImageError: it cannot be written, or a part is gone.
@@ -107,7 +107,7 @@ def write(plan: Plan, factor: float, psnrs: Sequence[float], output: Path) -> in
                 held[piece.tile] = read_part(plan.part("code", piece.tile, factor))["data"]
             data = held[piece.tile][piece.start : piece.start + piece.chunk.length]
             total += file.write(data.tobytes())
-    return total
+    return total, sum(piece.chunk.count for piece in found)
 
 
 def total_size(plan: Plan, factor: float) -> int:

@@ -147,7 +147,7 @@ def encode_giant(
         raise ConfigError(f"levels: expected 1 to {MAX_LEVELS}, found {levels}")
     pace = chosen_effort(effort, preset, overrides.pop("steps", None))
     check_target(output)
-    folder = Path(parts) if parts is not None else output.with_name(f"{output.name}.parts")
+    folder = parts_of(output) if parts is None else Path(parts)
     targets = {"gaussians": gaussians, "bpp": bpp, "size": size, "quality": quality}
     settings = {
         **targets,
@@ -176,8 +176,7 @@ def encode_giant(
         factor, notes = run.to_goal(goal, halo)
         sums = run.errors(factor)
     psnrs = assembling.psnrs_of(sums, windows.info.channels * shape[0] * shape[1])
-    total = assembling.write(run.plan, factor, psnrs, output)
-    count = sum(piece.chunk.count for piece in assembling.pieces(run.plan, factor))
+    total, count = assembling.write(run.plan, factor, psnrs, output)
     if not keep_parts:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.perf_counter() - began
@@ -265,27 +264,26 @@ class _Run:
         self._stage("fit", stages.fit, tasks)
         self._stage("join", stages.joined, self._tasks(factor=factor))
 
-    def _code(self, factor: float) -> int:
-        """Settle and code all tiles; bytes of the file that there would be."""
+    def _code(self, factor: float) -> None:
+        """Settle and code all tiles."""
         self._stage("settle", stages.settle, self._tasks(factor=factor))
         self._stage("code", stages.code, self._tasks(factor=factor))
-        return assembling.total_size(self.plan, factor)
 
     def _reach_bytes(self, goal: Goal, factor: float) -> tuple[float, tuple[str, ...]]:
         """Steps with which the file is as large as allowed, and no larger."""
-        wanted, under = int(goal.value), 0.0
+        wanted, under, used = int(goal.value), 0.0, 0
         correction = 1.0  # by how much settled tiles are larger than those that are not
         for _ in range(TRIES):
             factor = self._sized_factor(factor, wanted * AIM_SHARE / correction)
-            found = self._code(factor)
+            self._code(factor)
+            found = assembling.total_size(self.plan, factor)
             if found <= wanted:
-                under = factor
+                under, used = factor, found
                 if found >= LEAST_SHARE * wanted:
                     return factor, ()
             correction *= found / (wanted * AIM_SHARE)
         if not under:
             raise ConfigError(f"{goal.name}: expected at least {found:,} bytes for this picture, found {goal.text}")
-        used = assembling.total_size(self.plan, under)
         return under, (f"{goal.name}: {wanted:,} bytes allowed, {used:,} used; no steps came nearer",)
 
     def _sized_factor(self, factor: float, wanted: float) -> float:
@@ -327,6 +325,11 @@ class _Run:
             if self._on_stage is not None:
                 self._on_stage(name, done, total)
             yield outcome.result
+
+
+def parts_of(output: Path) -> Path:
+    """Where the parts of a file lie unless told otherwise."""
+    return output.with_name(f"{output.name}.parts")
 
 
 def _key(source: str, settings: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ from ..fitting.config import FitConfig
 from ..fitting.initialization import Gaussians
 from ..fitting.levels import level_ends, prefix_weights
 from ..fitting.losses import evaluate, prepare, solve_colors
-from ..fitting.refit import Bounds, join, refit
+from ..fitting.refit import Bounds, refit
 from ..fitting.targets import Target, make_target
 from ..gaussians import FloatArray, Gaussians2D
 from ..image import Picture
@@ -190,8 +190,16 @@ def joined(task: TileTask) -> None:
     steps = math.ceil(JOIN_SHARE * plan.effort.steps)
     with native.threads(plan.threads):
         target = make_target(task.pixels(window))
-        model = join(
-            near.model, task.lattice, target, task.ground, plan.config, steps, bounds=near.bounds, ends=near.ends
+        model = refit(
+            near.model,
+            task.lattice,
+            target,
+            task.ground,
+            plan.config,
+            steps,
+            bounds=near.bounds,
+            ends=near.ends,
+            joining=True,
         ).take(near.own)
     model.means += _offset(window, plan.tiles.box(task.tile))
     names = ("means", "scales", "rotations", "colors")
