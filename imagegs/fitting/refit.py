@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,74 +39,53 @@ def refit(
     bounds: Bounds | None = None,
     ends: Sequence[int] = (),
     device: str = "cpu",
+    *,
+    joining: bool = False,
 ) -> Gaussians:
     """Moves means and colours for fixed scales and rotations, under the noise of their rounding still to come.
 
     For every prefix that ends with ``ends``, or with the levels of ``config``, where there are such.
+
+    Args:
+        model: N Gaussians.
+        lattice: whose rounding comes.
+        target: what they are to show.
+        background: [C].
+        config: of the fit.
+        steps: how many.
+        seed: of the noise.
+        bounds: of the means; by default the canvas.
+        ends: how many Gaussians the prefixes have.
+        device: what renders.
+        joining: the Gaussians were fitted in parts: they move faster, and their shapes do too, so that they fit each
+            other.
     """
-    moving = _Moving(lattice, target, background, config, RATE, device, shapes=False)
-    return moving.moved(model, steps, seed, bounds, ends)
-
-
-def join(
-    model: Gaussians,
-    lattice: Lattice,
-    target: Target,
-    background: FloatArray,
-    config: FitConfig,
-    steps: int,
-    seed: int = 0,
-    bounds: Bounds | None = None,
-    ends: Sequence[int] = (),
-    device: str = "cpu",
-) -> Gaussians:
-    """Moves Gaussians that were fitted in parts, all of each, so that they fit each other; see `refit`."""
-    moving = _Moving(lattice, target, background, config, JOIN_RATE, device, shapes=True)
-    return moving.moved(model, steps, seed, bounds, ends)
-
-
-@dataclass(frozen=True, eq=False)
-class _Moving:
-    """Some more steps, at ``rate`` times the fit's rates."""
-
-    lattice: Lattice
-    target: Target
-    background: FloatArray
-    config: FitConfig
-    rate: float
-    device: str
-    shapes: bool
-
-    def moved(self, model: Gaussians, steps: int, seed: int, bounds: Bounds | None, ends: Sequence[int]) -> Gaussians:
-        """The Gaussians after so many steps."""
-        config, rates = self.config, self.config.rates
-        if config.level_shares and not ends:
-            ends = level_ends(config.level_shares, len(model))
-        rasterizer, rng = devices.rasterizer(self.device), np.random.default_rng(seed)
-        model = model.copy()
-        n, channels = model.colors.shape
-        local = np.zeros((2, n, 5), np.float32)
-        color = np.zeros((2, n, channels), np.float32)
-        low, high = bounds or (np.zeros(2, np.float32), np.array(self.target.size[::-1], np.float32) - 1e-3)
-        for step in range(steps):
-            gradients = self._gradients(rasterizer, perturb(model, self.lattice, rng, shapes=self.shapes), ends)
-            progress = step / steps
-            rate = self.rate * (1.0 if progress < HOLD else DECAY ** (-(progress - HOLD) / (1 - HOLD)))
-            settings = {"betas": config.betas, "epsilon": config.epsilon, "step": step + 1}
-            update = native.adam(gradients.local, *local, **settings)  # type: ignore[arg-type]
-            shape_rates = (rates.scale * rate, rates.rotation * rate) if self.shapes else (0.0, 0.0)
-            limits = scale_bounds(self.target.size)
-            native.apply_local(
-                update, (rates.position * rate, *shape_rates), limits, model.means, model.scales, model.rotations
-            )
-            np.clip(model.means, low, high, out=model.means)
-            change = native.adam(gradients.colors, *color, **settings)  # type: ignore[arg-type]
-            model.colors -= np.float32(rates.color * rate) * change
-        return model
-
-    def _gradients(self, rasterizer: native.Rasterizer, noisy: Gaussians, ends: Sequence[int]) -> native.Gradients:
-        config = self.config
+    rates, peak = config.rates, JOIN_RATE if joining else RATE
+    if config.level_shares and not ends:
+        ends = level_ends(config.level_shares, len(model))
+    rasterizer, rng = devices.rasterizer(device), np.random.default_rng(seed)
+    model = model.copy()
+    n, channels = model.colors.shape
+    local = np.zeros((2, n, 5), np.float32)
+    color = np.zeros((2, n, channels), np.float32)
+    low, high = bounds or (np.zeros(2, np.float32), np.array(target.size[::-1], np.float32) - 1e-3)
+    limits = scale_bounds(target.size)
+    for step in range(steps):
+        noisy = perturb(model, lattice, rng, shapes=joining)
         if len(ends) > 1:
-            return evaluate_prefixes(rasterizer, noisy, ends, self.background, self.target, config).gradients
-        prepare(rasterizer, noisy, self.target.size, config.blend, config.top_k)
-        return evaluate(rasterizer, self.background, self.target, config.loss, show=False).gradients
+            gradients = evaluate_prefixes(rasterizer, noisy, ends, background, target, config).gradients
+        else:
+            prepare(rasterizer, noisy, target.size, config.blend, config.top_k)
+            gradients = evaluate(rasterizer, background, target, config.loss, show=False).gradients
+        progress = step / steps
+        rate = peak * (1.0 if progress < HOLD else DECAY ** (-(progress - HOLD) / (1 - HOLD)))
+        settings = {"betas": config.betas, "epsilon": config.epsilon, "step": step + 1}
+        update = native.adam(gradients.local, *local, **settings)  # type: ignore[arg-type]
+        shape_rates = (rates.scale * rate, rates.rotation * rate) if joining else (0.0, 0.0)
+        native.apply_local(
+            update, (rates.position * rate, *shape_rates), limits, model.means, model.scales, model.rotations
+        )
+        np.clip(model.means, low, high, out=model.means)
+        change = native.adam(gradients.colors, *color, **settings)  # type: ignore[arg-type]
+        model.colors -= np.float32(rates.color * rate) * change
+    return model
