@@ -37,7 +37,7 @@ QUICK_STEPS = 500
 WARM_UP = 3
 """Steps of a fit that is not counted."""
 SPLAT_STEPS = 10_000
-DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 600.0, 20.0
+DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 240.0, 20.0
 DENSE_MOST, QUICK_DENSE_MOST = 5000, 1000
 """Gaussians of the dense baseline, whose steps cost pixels times Gaussians."""
 
