@@ -106,6 +106,7 @@ class Job:
         levels: of detail.
         block_shift: see `Blocks`.
         steps: of the quantiser, relative to each other.
+        bit_worth: squared steps of a colour that a bit is worth; with 0 colours take the nearest step.
         guidance: where the picture matters.
         on_step: see ``fit.run``.
         device: as ``devices.resolve`` names it.
@@ -119,6 +120,7 @@ class Job:
     levels: int = 1
     block_shift: int = 0
     steps: Steps = field(default_factory=Steps)
+    bit_worth: float = BIT_WORTH
     guidance: Guidance = field(default_factory=Guidance)
     on_step: Callable[[Progress], None] | None = None
     device: str = "cpu"
@@ -282,9 +284,9 @@ def _areas(job: Job, lattice: Lattice, shape: IntArray, model: Gaussians) -> Dou
 def _bit_worth(job: Job, model: Gaussians) -> float | DoubleArray:
     """Squared steps that a bit is worth in the colours of a Gaussian; fewer where the guidance is high."""
     if job.guidance.rounding is None:
-        return BIT_WORTH
+        return job.bit_worth
     least, most = BIT_WORTHS
-    return np.clip(BIT_WORTH / np.maximum(sample(job.guidance.rounding, model.means), 1e-6), least, most)
+    return np.clip(job.bit_worth / np.maximum(sample(job.guidance.rounding, model.means), 1e-6), least, most)
 
 
 def empty_size(job: Job) -> int:

@@ -13,8 +13,8 @@ import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
-from imagegs.bench import Outcome, find_sources, rate_distortion, run_table, speed, upsampling
-from imagegs.bench.ablation import CODEC, FIT, Ablation
+from imagegs.bench import Outcome, ablation, find_sources, rate_distortion, run_table, speed, upsampling
+from imagegs.bench.ablation import FILE, FIT, STAGES, Ablation
 from imagegs.bench.anchors import ANCHORS, largest_below, to_image
 from imagegs.bench.rate_distortion import RateDistortion
 from imagegs.bench.speed import Speed
@@ -171,9 +171,14 @@ def test_ablation(sources, tmp_path):
         assert rows[0]["variant"] == "as shipped"
         assert rows[0]["gain"]["mean"] == 0
         assert {row["psnr"]["n"] for row in rows} == {2}
-    fixed = summary["codec"][-1]
+    fixed = summary["file"][-1]
     assert fixed["variant"] == "fixed widths of 12 bits, no entropy coding"
     assert fixed["size"]["mean"] > 1
+    stages = {row["variant"]: row for row in summary["stages"]}
+    plain, listed = (stages[name] for name in list(STAGES)[-2:])
+    assert plain["gain"]["mean"] == listed["gain"]["mean"] == 0
+    assert listed["size"]["mean"] > plain["size"]["mean"]
+    assert stages["no colour solve for the rounded geometry"]["gain"]["mean"] < 0
     assert "| start at random |" in run.markdown
 
 
@@ -181,9 +186,31 @@ def test_every_variant_of_the_codec_makes_another_file(sources):
     from imagegs import encode
 
     files = {
-        name: encode(sources[0].picture, gaussians=30, **{"steps": 12, **change}).data for name, change in CODEC.items()
+        name: encode(sources[0].picture, gaussians=30, **{"steps": 12, **change}).data for name, change in FILE.items()
     }
     assert len(set(files.values())) == len(files)
+
+
+def test_every_stage_makes_another_file(sources, tmp_path):
+    """Those that write one: contexts are only counted."""
+    table = Ablation(quick=True)
+    table.steps = 20
+    found = {cell.settings["variant"]: table.measure(cell) for cell in table.plan(sources[:1]) if is_stage(cell)}
+    written = [(one["bytes"], one["psnr"]) for one in list(found.values())[:-2]]
+    assert len(set(written)) == len(written)
+
+
+def is_stage(cell):
+    return cell.settings["part"] == "stages"
+
+
+def test_bytes_at_equal_quality():
+    """6 dB for every doubling: a change of -3 dB costs half an octave, one of the same dB its bytes."""
+    other = {"bytes": 1000, "psnr": 30.0}
+    changed = {"bytes": 1000, "psnr": 27.0}
+    assert ablation._worth([(changed, other, 6.0)])["mean"] == pytest.approx(2**0.5)
+    assert ablation._worth([({"bytes": 800, "psnr": 30.0}, other, 6.0)])["mean"] == pytest.approx(0.8)
+    assert ablation._worth([(changed, other, -1.0)]) is None
 
 
 def test_the_tables_are_commands(sources, tmp_path, monkeypatch):

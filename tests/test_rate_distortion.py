@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from imagegs.bench import anchors, curves
+from imagegs.bench.attribute_bits import order_0, steps_of
 from imagegs.bench.machine import sources_digest
 from imagegs.codec import Payload, write_file, write_levels
 from imagegs.codec.blocks import Blocks
 from imagegs.codec.entropy import BlockEncoder, place
 from imagegs.codec.lattice import Lattice, LatticeSymbols, quantize_colors, quantize_shape
 from imagegs.codec.storage import split_blocks
+from imagegs.errors import FormatError
 from imagegs.gaussians import Gaussians2D
 from imagegs.kernels import native
 
@@ -233,9 +235,9 @@ def test_an_anchor_is_measured_once(modules, tmp_path, monkeypatch):
 
 def test_order_0_entropy_and_bits_per_gaussian(modules):
     attributes = modules["rate_attributes"]
-    assert attributes.order_0(np.array([0, 0, 1, 1])) == pytest.approx(4)
-    assert attributes.order_0(np.array([7] * 9)) == 0
-    assert attributes.order_0(np.arange(16)) == pytest.approx(64)
+    assert order_0(np.array([0, 0, 1, 1])) == pytest.approx(4)
+    assert order_0(np.array([7] * 9)) == 0
+    assert order_0(np.arange(16)) == pytest.approx(64)
     files = [(10, {"order-0": {"position": 100.0, "color": 50.0}}), (30, {"order-0": {"position": 260.0}})]
     assert attributes.per_gaussian(files) == {"order-0": {"position": 9.0, "color": 1.25, "total": 10.25}}
 
@@ -321,7 +323,7 @@ def test_bits_of_a_file_by_step(modules, block_shift):
         background=np.zeros(3, np.float32),
         block_shift=block_shift,
     )
-    steps = modules["rate_attributes"].steps_of(data)
+    steps = steps_of(data)
     plain, contexts = steps["order-0"], steps["contexts"]
     assert plain["scale"] == pytest.approx(0, abs=1e-9)
     directions = int(lattice.angles(shape[:1, 0], shape[:1, 1])[0])
@@ -333,7 +335,7 @@ def test_bits_of_a_file_by_step(modules, block_shift):
     assert contexts["position"] == pytest.approx(position)
 
 
-def test_a_file_of_fixed_width_has_no_steps(modules):
+def test_a_file_of_fixed_width_has_no_steps():
     gaussians = Gaussians2D(
         means=np.ones((1, 2)),
         scales=np.ones((1, 2)),
@@ -342,5 +344,5 @@ def test_a_file_of_fixed_width_has_no_steps(modules):
         height=4,
         width=4,
     )
-    with pytest.raises(ValueError, match="quantizer 1, found a Grid"):
-        modules["rate_attributes"].steps_of(write_file(gaussians))
+    with pytest.raises(FormatError, match="expected 1, with entropy coding, found fixed widths"):
+        steps_of(write_file(gaussians))
