@@ -16,7 +16,7 @@ The parts, each of which replaces its own section of results/rate_distortion.jso
 Every measured point is kept in the work folder, so a run that was interrupted goes on where it stopped, and points of
 other codecs are measured once. Points of ours belong to the sources that made them: after a change of the fit, the
 codec or the kernels they are measured again, unless --any-sources says to take what is there. --write-docs draws up
-docs/results.md from the JSON and measures nothing. With --limit the results stay in the work folder.
+docs/rate-distortion.md from the JSON and measures nothing. With --limit the results stay in the work folder.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ COMPARED = ("game_kenney_city", (150, 20, 600, 440), 0.15)
 """The picture that is shown (its licence allows it), the part of it (left, top, width, height), and bpp."""
 
 IMAGES = ROOT / "docs" / "images"
-DOCUMENT = ROOT / "docs" / "results.md"
+DOCUMENT = ROOT / "docs" / "rate-distortion.md"
 
 
 class Benchmark:
@@ -319,7 +319,9 @@ def _parse(values: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--anchors-only", action="store_true", help="the part curves without ours")
     parser.add_argument("--any-sources", action="store_true", help="take points of ours that other sources made")
     parser.add_argument("--work", type=Path, default=cache, help="where points are kept")
-    parser.add_argument("--write-docs", action="store_true", help="draw up docs/results.md from the JSON, no more")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="draw up docs/rate-distortion.md from the JSON, no more"
+    )
     return parser.parse_args(values)
 
 

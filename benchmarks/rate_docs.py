@@ -1,4 +1,4 @@
-"""Draws up docs/results.md from results/rate_distortion.json. Nothing is measured here."""
+"""Draws up docs/rate-distortion.md from results/rate_distortion.json. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CREDITS = {
     "game_kenney_city.png": "Picture: screenshot of the Starter Kit City Builder by Kenney (MIT; its assets are CC0)."
 }
 
-HEAD = """# Results: rate and distortion
+HEAD = """# Rate and distortion
 
 Drawn up by `python benchmarks/rate_distortion.py --write-docs` from
 [benchmarks/results/rate_distortion.json](../benchmarks/results/rate_distortion.json), which

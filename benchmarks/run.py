@@ -1,12 +1,12 @@
-"""Runs every benchmark that takes minutes, and the tables of `imagegs bench`, one after another.
+"""Runs every benchmark, and the tables of `imagegs bench`, one after another; then draws up docs/results.md.
 
 python benchmarks/run.py [--quick]
 
 With --quick the tables alone, each with its own --quick, into build/bench: two Kodak pictures, the middle 512 x 512
-pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, into
-benchmarks/results, which takes a day and more: the published methods have up to 50,000 steps. What the tables have
-measured is passed over when it is run again.
-Where ../shared/data/kodak is not at hand, the tables are made of a generated picture.
+pixels of them, few settings. Without it all that `overview.py` reads: the scripts below, into benchmarks/results, and
+the tables as `JOBS` has them, into docs/results, which takes more than a day: published methods have 50,000 steps. What
+the tables, and `rate_distortion.py`, have measured is passed over when it is run again.
+Where ../shared/data is not at hand, the tables are made of generated pictures, and scripts say what they lack.
 """
 
 from __future__ import annotations
@@ -15,48 +15,97 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from common import RESULTS, ROOT, SHARED, generated, kodak
+from common import ROOT, SHARED, generated
+from overview import TABLES
 
 from imagegs import write_image
 
 HERE = Path(__file__).parent
-NAMES = ("step", "quality", "scaling", "process", "ablation", "saliency_sources", "lod_server", "lod_counts")
-TABLES = (
-    "representation",
-    "rate-distortion",
-    "speed",
-    "upsampling",
-    "ablation",
-    "progressive",
-    "restoration",
-    "saliency",
+SCRIPTS: tuple[tuple[str, ...], ...] = (
+    ("step",),
+    ("quality",),
+    ("scaling",),
+    ("process",),
+    ("saliency_sources",),
+    ("saliency_rate",),
+    ("lod_server",),
+    ("lod_counts",),
+    ("lod_rate",),
+    ("browser",),
+    ("restoration_choice",),
+    ("restoration",),
+    ("batch",),
+    ("costs",),
+    ("dataset",),
+    ("giant", "--effort", "2"),
+    ("rate_distortion",),
+    ("rate_distortion", "--write-docs"),
 )
 
 
-def pictures() -> Path:
-    """A folder with pictures."""
-    if kodak():
-        return SHARED / "data" / "kodak"
+@dataclass(frozen=True)
+class Job:
+    """A table to be made.
+
+    Attributes:
+        table: of `imagegs bench`.
+        data: a folder of pictures in ../shared/data, or one picture.
+        below: folder of docs/results where it goes.
+        options: of the command.
+    """
+
+    table: str
+    data: str = "kodak"
+    below: str = ""
+    options: tuple[str, ...] = ()
+
+
+JOBS = (
+    Job("representation", options=("--methods", "fast,balanced")),
+    Job("representation", below="published", options=("--limit", "2", "--counts", "1000,5000")),
+    Job("rate-distortion", options=("--limit", "2")),
+    Job("speed", options=("--limit", "4")),
+    Job("upsampling"),
+    Job("upsampling", "stylized/peppercarrot_castle_2k.png", "large"),
+    Job("ablation", options=("--limit", "4")),
+    Job("progressive", options=("--limit", "4")),
+    Job("restoration", options=("--limit", "2")),
+    Job("saliency", options=("--limit", "4")),
+)
+
+
+def data(name: str) -> Path:
+    """The pictures of that name, or a folder with a generated one."""
+    if (SHARED / "data" / name).exists():
+        return SHARED / "data" / name
     folder = ROOT / "build" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     write_image(folder / "generated.png", generated(512, 768))
     return folder
 
 
+def table(job: Job, quick: bool) -> list[str | Path]:
+    """The command of a table; its folder is made."""
+    target = (ROOT / "build" / "bench" if quick else TABLES) / job.below
+    target.mkdir(parents=True, exist_ok=True)
+    options = ("--quick",) if quick else job.options
+    paths = [os.path.relpath(data(job.data), ROOT), "-o", os.path.relpath(target, ROOT)]
+    # -P: the folder of the sources must not come before the installed package
+    return [sys.executable, "-P", "-m", "imagegs", "bench", job.table, *paths, *options]
+
+
 def main(words: list[str]) -> int:
     unknown = [word for word in words if word != "--quick"]
     if unknown:
         raise SystemExit(f"run.py: expected --quick or nothing, found {' '.join(unknown)}")
-    quick = ["--quick"] * bool(words)
-    target = ROOT / "build" / "bench" if quick else RESULTS / "tables"
-    target.mkdir(parents=True, exist_ok=True)
-    commands = [] if quick else [[sys.executable, HERE / f"{name}.py"] for name in NAMES]
-    folder = pictures()
-    # -P: the folder of the sources must not come before the installed package
-    paths = [os.path.relpath(folder, ROOT), "-o", os.path.relpath(target, ROOT)]
-    commands += [[sys.executable, "-P", "-m", "imagegs", "bench", name, *paths, *quick] for name in TABLES]
+    quick = bool(words)
+    commands = [table(job, quick) for job in JOBS if not (quick and job.below)]
+    if not quick:
+        scripts = [[sys.executable, HERE / f"{name}.py", *options] for name, *options in SCRIPTS]
+        commands = [*scripts, *commands, [sys.executable, HERE / "overview.py"]]
     codes = []
     for command in commands:
         began = time.perf_counter()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -242,17 +239,6 @@ def test_rates_that_cannot_be_are_told(sources, tmp_path, words, message):
 def test_efforts_that_cannot_be_are_told():
     with pytest.raises(ConfigError, match="efforts: expected 1 to 9, found 11"):
         RateDistortion(efforts=(11,))
-
-
-def test_make_bench_runs_every_table(monkeypatch):
-    folder = Path(__file__).resolve().parents[1] / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location("run_benchmarks", folder / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(sys.modules, "common")
-    assert set(module.TABLES) == set(typer.main.get_command(app).commands["bench"].commands)
-    assert all((folder / f"{name}.py").is_file() for name in module.NAMES)
 
 
 def test_a_picture_that_is_shown_exactly_does_no_harm(tmp_path, monkeypatch):

@@ -106,13 +106,15 @@ def draw_bars(
             colors = [color if not ours or name in ours else OTHER for name in names]
             finite = [length if math.isfinite(length) else 0.0 for length in lengths]
             drawn = axes.barh(where, finite, thickness, color=colors, label=label)
-            shown = [number(length) if log else f"{length:.2f}" for length in lengths]
+            shown = [number(length) if log else f"{length:z.2f}" for length in lengths]
             axes.bar_label(drawn, shown, padding=3, fontsize=8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         if log:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        elif any(length < 0 for lengths in bars.values() for length in lengths):
+            axes.axvline(0, color=INK, linewidth=0.8)
         axes.margins(x=0.15)
         axes.set_xlabel(xlabel)
         axes.spines[["top", "right"]].set_visible(False)
