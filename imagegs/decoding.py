@@ -14,7 +14,7 @@ from .codec.blocks import footprint
 from .codec.format import Head, Header
 from .codec.storage import open_source
 from .codec.stream import Decoder, feed_chunks, feed_head, needed_chunks, needed_pages
-from .errors import ConfigError
+from .errors import ConfigError, without_user
 from .gaussians import MAX_SIDE
 from .image import MAX_PIXELS, FloatArray, Picture, PictureInfo
 from .rendering import render
@@ -89,7 +89,7 @@ def decode(
     for what, value, low in (("level", level, 0), ("max_bytes", max_bytes, 1)):
         if value is not None and not _is_integer(value, low):
             raise ConfigError(f"{what}: expected an integer from {low}, found {value!r}")
-    name = str(source) if isinstance(source, str | Path) else "bytes"
+    name = without_user(str(source)) if isinstance(source, str | Path) else "bytes"
 
     def pages(head: Head) -> frozenset[int]:
         seen, _, _, margin = _frame(head.header, region, height, scale, max_pixels)

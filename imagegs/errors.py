@@ -15,6 +15,12 @@ ImageGSError
 ```
 """
 
+from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"(?<=://)[^/@\s]*@")
+
 
 class ImageGSError(Exception):
     """Root of every error raised on purpose; its text is one line: where, expected, found."""
@@ -73,6 +79,11 @@ class WeightsError(ImageGSError):
 
 class ImageGSWarning(UserWarning):
     """Something works, but not as well as it could; the text says what to do."""
+
+
+def without_user(text: str) -> str:
+    """A text without the users' names and passwords of the URLs in it."""
+    return _USER.sub("", text)
 
 
 def one_line(error: object) -> str:

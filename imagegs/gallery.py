@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .batching import BatchJob, Record, Thumbnails, draw_thumbnails
-from .batching.places import without_user
+from .errors import without_user
 from .figures import json_text
 from .files import atomic_write_folder
 from .pages import fill_page

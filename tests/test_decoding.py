@@ -171,3 +171,11 @@ def test_decoding_starts_without_torch():
     command = [sys.executable, "-c", code, str(GOLDEN / "grey.gsimg")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(1, 16, 24) []"
+
+
+def test_an_address_is_told_without_its_user():
+    pytest.importorskip("aiohttp")
+    with pytest.raises(
+        ImageError, match=r"^http://127\.0\.0\.1:9/a\.gsimg: cannot be read: no such file, or no answer$"
+    ):
+        decode("http://me:secret@127.0.0.1:9/a.gsimg")

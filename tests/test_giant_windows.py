@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,12 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path):
     zarr = pytest.importorskip("zarr")
     (tmp_path / "text.tif").write_text("no picture")
     Image.fromarray(samples(3)).save(tmp_path / "a.png")
+    (tmp_path / "empty.tif").touch()
+    Image.new("L", (8, 8)).save(tmp_path / "huge.tif")
+    huge = bytearray((tmp_path / "huge.tif").read_bytes())
+    width = huge.index(struct.pack("<HHII", 256, 4, 1, 8))
+    huge[width : width + 12] = struct.pack("<HHII", 256, 4, 1, 2**31 - 1)
+    (tmp_path / "huge.tif").write_bytes(huge)
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
     zarr.create_array(tmp_path / "five.zarr", shape=(9, 9, 5), dtype="uint8")[...] = 0
     zarr.create_array(tmp_path / "deep.zarr", shape=(9, 9), dtype="float64")[...] = 0
@@ -98,6 +105,8 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path):
     for name, message in (
         ("absent.tif", "no such file"),
         ("text.tif", "expected a picture that libvips reads"),
+        ("empty.tif", 'libvips reads, found: ".*empty.tif" is not a known file format$'),
+        ("huge.tif", "libvips reads, found: width/height out of range$"),
         ("cut.png", "cannot be decoded"),
         ("five.zarr", "expected an array of height, width and 1 to 4 channels"),
         ("deep.zarr", "float64"),

@@ -18,14 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line
+from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line, without_user
 from ..files import atomic_write, read_bytes
 
 STORES = {"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "obs", "hf", "http", "https"}
 """Protocols of which a file is there once all of it was sent."""
 _WEB = ("http", "https")
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::")
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,6 @@ def place_of(text: str | Place) -> Place:
     if isinstance(text, Url):
         return text
     return Url(text) if isinstance(text, str) and _PROTOCOL.match(text) else Path(text)
-
-
-def without_user(text: str) -> str:
-    """A text without the users' names and passwords of the URLs in it."""
-    return _USER.sub("", text)
 
 
 def read(place: Place) -> bytes:

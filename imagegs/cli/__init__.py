@@ -14,7 +14,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from ..errors import ImageGSError, ImageGSWarning, one_line
+from ..errors import ImageGSError, ImageGSWarning, one_line, without_user
 from . import batch, bench, compare, convert, decode, demo, encode, giant, info, plot, weights
 from .help import GroupedCommand, make_group
 
@@ -88,5 +88,5 @@ def main() -> None:
             warnings.showwarning = _show_warning
             app(prog_name="imagegs")
     except (ImageGSError, OSError) as error:
-        typer.echo(f"imagegs: {one_line(error)}", err=True)
+        typer.echo(f"imagegs: {without_user(one_line(error))}", err=True)
         sys.exit(1)

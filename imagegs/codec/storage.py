@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line
+from ..errors import ConfigError, DeviceError, ImageError, ImageGSError, one_line, without_user
 from ..files import atomic_write
 from ..gaussians import Blend, FloatArray, Gaussians2D
 from ..image import MAX_PIXELS, PictureInfo
@@ -307,7 +307,13 @@ def open_source(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         with open(source, "rb") if not is_address(name) else _open_address(name) as file:
             yield file
     except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {(error.strerror or type(error).__name__).lower()}") from error
+        raise ImageError(f"{without_user(name)}: cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.strerror:
+        return error.strerror.lower()
+    return "no such file, or no answer" if isinstance(error, FileNotFoundError) else type(error).__name__.lower()
 
 
 def is_address(name: str) -> bool:
@@ -323,11 +329,14 @@ def _open_address(name: str) -> Iterator[BinaryIO]:
         with fsspec.open(name, "rb", cache_type="none").open() as file:
             yield file
     except ImportError as error:
-        raise DeviceError(f"{name}: {error}; pip install 'imagegs[remote]' has what https needs") from error
+        raise DeviceError(
+            f"{without_user(name)}: {error}; pip install 'imagegs[remote]' has what https needs"
+        ) from error
     except (ImageGSError, OSError):
         raise
     except Exception as error:  # each store has its own
-        raise ImageError(f"{name}: cannot be read: {type(error).__name__}: {one_line(error)}") from error
+        why = f"{type(error).__name__}: {without_user(one_line(error))}"
+        raise ImageError(f"{without_user(name)}: cannot be read: {why}") from error
 
 
 def save(

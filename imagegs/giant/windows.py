@@ -6,6 +6,7 @@ are written once to a file of plain samples beside the parts, from which windows
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -175,7 +176,7 @@ def _vips(path: str, *, lazily: bool = False) -> Any:
     try:
         return pyvips.Image.new_from_file(path, access="sequential" if lazily else "random", fail_on="error")
     except pyvips.Error as error:
-        raise ImageError(f"{path}: expected a picture that libvips reads, found: {first_line(error)}") from error
+        raise ImageError(f"{path}: expected a picture that libvips reads, found: {_reason(error)}") from error
 
 
 def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
@@ -193,7 +194,7 @@ def _plain_copy(path: str, target: Path, *, plain: bool, upright: bool) -> str:
         image.write_to_file(str(unfinished))
     except pyvips.Error as error:
         unfinished.unlink(missing_ok=True)
-        raise ImageError(f"{path}: cannot be decoded: {first_line(error)}") from error
+        raise ImageError(f"{path}: cannot be decoded: {_reason(error)}") from error
     unfinished.replace(target)
     return str(target)
 
@@ -202,10 +203,16 @@ def _vips_samples(image: Any, box: Box, name: str) -> Any:
     try:
         samples = image.crop(*box).numpy().reshape(box[3], box[2], image.bands)
     except _pyvips(name).Error as error:
-        raise ImageError(f"{name}: cannot be decoded: {first_line(error)}") from error
+        raise ImageError(f"{name}: cannot be decoded: {_reason(error)}") from error
     if samples.shape[-1] > 4:
         raise ImageError(f"{name}: expected 1 to 4 channels, found {samples.shape[-1]}")
     return samples
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what libvips says, which is the cause, without the name of the operation."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"^\w+: ", "", lines[-1]) if lines else type(error).__name__
 
 
 def _pyvips(path: str) -> Any:
