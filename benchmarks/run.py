@@ -29,6 +29,7 @@ TABLES = (
     "speed",
     "upsampling",
     "ablation",
+    "gallery",
     "progressive",
     "restoration",
     "saliency",
