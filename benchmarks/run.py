@@ -74,6 +74,7 @@ JOBS = (
     Job("progressive", options=("--limit", "4")),
     Job("restoration", options=("--limit", "2")),
     Job("saliency", options=("--limit", "4")),
+    Job("gallery", options=("--limit", "2")),
 )
 
 

@@ -170,6 +170,9 @@ def test_the_command_lines_parse(name, line):
     assert line.startswith("imagegs "), name
     first, *arguments = shlex.split(line)[1:]
     command = typer.main.get_command(app).commands[first]
+    if arguments and arguments[0] in getattr(command, "commands", {}):
+        first, *arguments = arguments
+        command = command.commands[first]
     with command.make_context(first, arguments) as context:
         assert context.params["output" if "output" in context.params else "json"] is not None
 

@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image, features
 
 from ..gaussians import FloatArray
+from .pictures import eight_bits
 
+OURS = "ours"
 QUALITIES = tuple(range(101))
 WEBP_LADDER = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, *QUALITIES[1:])
 """libwebp takes fractions, and its smallest files differ most by them."""
@@ -130,6 +132,15 @@ def to_pixels(data: bytes) -> FloatArray:
     with Image.open(io.BytesIO(data)) as image:
         values = np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1)
     return np.ascontiguousarray(values) / np.float32(255)
+
+
+def shown(name: str, data: bytes) -> FloatArray:
+    """A file as it is seen, of ours where the name is ``ours`` or else one that Pillow reads: 8 bits, [3, H, W]."""
+    if name != OURS:
+        return to_pixels(data)
+    from ..decoding import decode
+
+    return eight_bits(decode(data).pixels)
 
 
 def read_rgb(path: Path) -> FloatArray:

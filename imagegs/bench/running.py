@@ -55,6 +55,7 @@ class Table(ABC):
     Attributes:
         name: of its command and its files.
         title: in one line.
+        aside: names of figures that stay with the cells and out of the record, as they are long: files in base64.
         notes: what the reader must know; lines may be added while cells are planned.
         command: that made it, to be shown.
         threads: that measure; None is one per core.
@@ -62,6 +63,7 @@ class Table(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    aside: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -90,6 +92,10 @@ class Table(ABC):
 
     def draw(self, summary: Mapping[str, Any]) -> dict[str, Figure]:
         """Plots, by what comes after the table's name in theirs."""
+        return {}
+
+    def pages(self, record: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, bytes]:
+        """Further files, by what their names have after the table's; of all that cells hold, what is ``aside`` too."""
         return {}
 
     @property
@@ -182,16 +188,22 @@ def run_table(
         "left_out": left_out,
         "summary": table.summarize(outcomes),
         "cells": [
-            {"picture": outcome.cell.source.name, "settings": dict(outcome.cell.settings), **outcome.found}
+            {
+                "picture": outcome.cell.source.name,
+                "settings": dict(outcome.cell.settings),
+                **{name: value for name, value in outcome.found.items() if name not in table.aside},
+            }
             for outcome in outcomes
         ],
     }
     record = json.loads(json_text(record))
-    markdown, files = _written(table, record, target)
+    markdown, files = _written(table, record, outcomes, target)
     return Run(record, markdown, files, len(outcomes) - kept, kept, left_out)
 
 
-def _written(table: Table, record: Mapping[str, Any], folder: Path) -> tuple[str, list[Path]]:
+def _written(
+    table: Table, record: Mapping[str, Any], outcomes: Sequence[Outcome], folder: Path
+) -> tuple[str, list[Path]]:
     from ..plots import figure_bytes
 
     contents = {f"{table.name}.json": f"{json_text(record)}\n".encode()}
@@ -202,6 +214,7 @@ def _written(table: Table, record: Mapping[str, Any], folder: Path) -> tuple[str
     for kind, figure in figures.items():
         for ending in (".svg", ".png"):
             contents[f"{table.name}-{kind}{ending}"] = figure_bytes(figure, ending)
+    contents |= {f"{table.name}{rest}": data for rest, data in table.pages(record, outcomes).items()}
     for name, data in contents.items():
         atomic_write(folder / name, data)
     return markdown, [folder / name for name in contents]

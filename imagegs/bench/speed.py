@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ..encoding import encode
 from ..fitting.config import make_config
 from ..fitting.fit import run
@@ -18,9 +16,9 @@ from ..kernels import native
 from ..metrics import psnr
 from ..rendering import render
 from . import markdown
-from .anchors import ANCHORS, largest_below, to_image, to_pixels
+from .anchors import ANCHORS, largest_below, shown, to_image
 from .clocks import alternated, decode_call, decoded_cold, spread, timed
-from .pictures import Source, eight_bits
+from .pictures import Source
 from .running import Cell, Outcome, Table
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ class Speed(Table):
         decoders = {
             name: {
                 "bytes": len(data),
-                "psnr": psnr(picture.pixels, _shown(name, data)),
+                "psnr": psnr(picture.pixels, shown(name, data)),
                 "decode_ms": warm[name]["median_ms"],
                 "cold_ms": cold[name]["cold"]["median_ms"],
                 "process_ms": cold[name]["process"]["median_ms"],
@@ -194,11 +192,3 @@ def _step(source: Source, gaussians: Gaussians2D) -> Any:
         rasterizer.backward(gaussians.background, target=source.pixels, l2=1.0, fused=True)
 
     return work
-
-
-def _shown(name: str, data: bytes) -> Any:
-    if name == "ours":
-        from ..decoding import decode
-
-        return eight_bits(decode(data).pixels)
-    return np.asarray(to_pixels(data))

@@ -219,6 +219,31 @@ def ablation(context: typer.Context, folder: Folder, output: Output, **given: An
     perform(context, folder, output, make, **given)
 
 
+def gallery(
+    context: typer.Context,
+    folder: Folder,
+    output: Output,
+    bpp: Annotated[
+        str | None,
+        typer.Option(metavar="BPP,BPP", help="Bits per pixel that ours aims at; by default 0.15,0.5 (quick: 0.3)."),
+    ] = None,
+    effort: Annotated[int | None, typer.Option(min=1, max=9, help="Of ours, 1 to 9; by default 5 (quick: 2).")] = None,
+    **given: Any,
+) -> None:
+    """Pictures to look at, in one page.
+
+    JPEG, WebP, AVIF and JPEG XL of no more bytes, with a divider and one zoom for all.
+    """
+    rates = tuple(_positive(part, "--bpp") for part in bpp.split(",")) if bpp else ()
+
+    def make(quick: bool) -> Table:
+        from ..bench.gallery import Gallery
+
+        return Gallery(rates, effort, quick=quick)
+
+    perform(context, folder, output, make, **given)
+
+
 def offer_app(folder: str, module: Any) -> None:
     """Give the group the tables of an app.
 
@@ -242,5 +267,5 @@ def _command_of(place: str, name: str, told: str) -> Callable[..., None]:
     return command
 
 
-for table in (representation, rate_distortion, speed, upsampling, ablation):
+for table in (representation, rate_distortion, speed, upsampling, ablation, gallery):
     add_table(app, table.__name__.replace("_", "-"), table)
