@@ -42,7 +42,7 @@ MARGIN = 1.25
 """Others are measured this factor beyond the range of rates, so that its ends lie between points."""
 RATE_OF_TIMES = 0.5
 GAUSSIAN_IMAGE = "gaussian-image"
-QUICK_STEPS = 500
+QUICK_STEPS = 300
 """Of each fit of GaussianImage's codec."""
 METRICS = {"psnr": "PSNR, dB", "ms_ssim": "MS-SSIM, dB"}
 CLOCKS = {"fit_ms": "fit, s", "encode_ms": "encode, s", "cold_ms": "cold decode, ms", "decode_ms": "warm decode, ms"}

@@ -147,7 +147,7 @@ def rate_distortion(
             min=0,
             metavar="STEPS",
             help="Also GaussianImage's codec, with so many steps in each of its two fits, of which its paper takes "
-            "50000; by default 0, without it (quick: 500).",
+            "50000; by default 0, without it (quick: 300).",
         ),
     ] = None,
     **given: Any,
