@@ -124,6 +124,7 @@ def test_a_file_without_gaussians_is_not_written():
         encode_bytes(some_coded(0))
 
 
+@NEEDS_KERNELS
 def test_the_decoder_loads_numpy_and_the_renderer_alone(tmp_path):
     (tmp_path / "file").write_bytes(encode_bytes(some_coded()))
     script = (
@@ -298,6 +299,7 @@ def test_it_is_there_where_it_is_asked_for_and_in_quick_runs(sources):
     assert not any("where its paper takes" in note for note in whole.notes)
 
 
+@NEEDS_KERNELS
 def test_the_clocks_know_its_files():
     data = encode_bytes(some_coded())
     pixels = decode_call(data)()
