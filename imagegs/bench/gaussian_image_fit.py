@@ -29,7 +29,7 @@ from .quantizers import Codebooks, LearnedGrid
 
 PUBLISHED_STEPS = 50_000
 """Of each of the two fits, in the paper."""
-COUNTS, QUICK_COUNTS, COUNTED_ON = (800, 1000, 3000, 5000, 7000, 9000), (1000, 7000), 768 * 512
+COUNTS, QUICK_COUNTS, COUNTED_ON = (800, 1000, 3000, 5000, 7000, 9000), (1000, 3000), 768 * 512
 """Gaussians of the paper's files, from 0.12 to 1.3 bits per pixel, and the pixels of its pictures."""
 COMMITMENT = 0.25
 """What the mean squared distance of colours to their words counts."""
