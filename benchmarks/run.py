@@ -64,15 +64,15 @@ class Job:
 
 
 JOBS = (
-    Job("representation", options=("--methods", "fast,balanced")),
-    Job("representation", below="published", options=("--limit", "2", "--counts", "1000,5000")),
-    Job("rate-distortion", options=("--limit", "2")),
+    Job("representation", options=("--methods", "fast,balanced", "--counts", "1000,5000,10000,40000")),
+    Job("representation", below="published", options=("--limit", "1", "--counts", "1000,5000")),
+    Job("rate-distortion", options=("--limit", "1", "--gaussian-image", "10000")),
     Job("speed", options=("--limit", "4")),
-    Job("upsampling"),
+    Job("upsampling", options=("--limit", "6")),
     Job("upsampling", "stylized/peppercarrot_castle_2k.png", "large"),
-    Job("ablation", options=("--limit", "4")),
+    Job("ablation", options=("--limit", "2")),
     Job("progressive", options=("--limit", "4")),
-    Job("restoration", options=("--limit", "2")),
+    Job("restoration", options=("--limit", "1")),
     Job("saliency", options=("--limit", "4")),
     Job("gallery", options=("--limit", "2")),
 )

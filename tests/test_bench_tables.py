@@ -35,7 +35,7 @@ def sources(tmp_path):
 
 def test_rate_and_distortion(sources, tmp_path, monkeypatch):
     monkeypatch.setattr(rate_distortion, "QUICK_ANCHORS", ("jpeg", "webp"))
-    table = RateDistortion((1.0, 2.0), (1,), quick=True)
+    table = RateDistortion((1.0, 2.0), (1,), 0, quick=True)
     run = run_table(table, sources[:1], tmp_path / "out")
     assert [cell["settings"]["key"] for cell in run.record["cells"]] == ["jpeg", "webp", "imagegs-1", "imagegs-1"]
     for cell in run.record["cells"]:

@@ -12,13 +12,10 @@ from imagegs.fitting.optimizer import (
     GaussianImageAdan,
     InverseScaleAdam,
     LocalAdam,
-    _cholesky,
-    _cholesky_gradient,
-    _from_cholesky,
     canvas_gradient,
     make_optimizer,
-    scale_bounds,
 )
+from imagegs.fitting.shapes import factor_gradient, from_factors, scale_bounds, to_factors
 from imagegs.kernels import native, reference
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the compiled kernels are not built")
@@ -75,18 +72,21 @@ def test_gradients_on_the_canvas_are_those_of_means_scales_and_rotations() -> No
 
 def test_gradients_of_cholesky_factors() -> None:
     model = some_gaussians()
-    factors = torch.from_numpy(_cholesky(model)).requires_grad_()
+    start = to_factors(model.scales, model.rotations)
+    factors = torch.from_numpy(start).requires_grad_()
     a, b, d = factors.unbind(1)
     zero = torch.zeros_like(a)
     lower = torch.stack([torch.stack([a, zero], -1), torch.stack([b, d], -1)], -2)
     some_loss(torch.from_numpy(model.means).double(), lower @ lower.transpose(1, 2)).backward()
-    np.testing.assert_allclose(_cholesky_gradient(model, local_gradient(model)), factors.grad.numpy(), rtol=1e-6)
+    found = factor_gradient(model.scales, model.rotations, local_gradient(model), start)
+    np.testing.assert_allclose(found, factors.grad.numpy(), rtol=1e-6)
 
 
 def test_cholesky_factors_make_the_covariance_and_lead_back_to_it() -> None:
     model = some_gaussians()
-    a, b, d = _cholesky(model).T
-    scales, rotations = _from_cholesky(_cholesky(model))
+    factors = to_factors(model.scales, model.rotations)
+    a, b, d = factors.T
+    scales, rotations = from_factors(factors)
     wanted = covariance(torch.from_numpy(model.scales).double(), torch.from_numpy(model.rotations).double()).numpy()
     back = covariance(torch.from_numpy(scales).double(), torch.from_numpy(rotations).double()).numpy()
     np.testing.assert_allclose(np.stack([a * a, a * b, b * b + d * d]), wanted[:, [0, 0, 1], [0, 1, 1]].T, rtol=1e-6)
@@ -97,7 +97,8 @@ def test_cholesky_factors_make_the_covariance_and_lead_back_to_it() -> None:
 def test_round_gaussians_have_a_cholesky_gradient() -> None:
     model = some_gaussians()
     model.scales[:] = 2.0
-    found = _cholesky_gradient(model, local_gradient(model))
+    factors = to_factors(model.scales, model.rotations)
+    found = factor_gradient(model.scales, model.rotations, local_gradient(model), factors)
     assert np.isfinite(found).all()
     assert np.abs(found[:, [0, 2]]).min() > 0
 
@@ -162,7 +163,7 @@ def test_adan_follows_its_published_recursion() -> None:
         n = keep3 * n + (1 - keep3) * (g + keep2 * change) ** 2
         size = np.sqrt(n / (1 - keep3**t)) + epsilon
         wanted = (m / (1 - keep1**t) + keep2 * v / (1 - keep2**t)) / size
-        np.testing.assert_allclose(optimizer._adan(g), wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(optimizer.direction(g), wanted, rtol=1e-4, atol=1e-5)
         before = g
 
 

@@ -38,6 +38,10 @@ eight = (pixels * 255 + 0.5).astype(numpy.uint8)
 print(time.perf_counter() - loaded, time.perf_counter() - began)
 """
 
+GAUSSIAN_IMAGE_CALL = OURS_CALL.replace("imagegs.decoding", "imagegs.bench.gaussian_image").replace(
+    "decode(data).pixels", "decode(data)"
+)
+
 PILLOW_CALL = """
 import io, sys, time
 data = open(sys.argv[1], "rb").read()
@@ -50,6 +54,8 @@ loaded = time.perf_counter()
 Image.open(io.BytesIO(data)).load()
 print(time.perf_counter() - loaded, time.perf_counter() - began)
 """
+
+CALLS = {".gsimg": OURS_CALL, ".giq": GAUSSIAN_IMAGE_CALL}
 
 
 def timed(work: Callable[[], Any], repeats: int = 15, warm_up: int = 2) -> Times:
@@ -87,7 +93,7 @@ def decoded_cold(files: Mapping[str, bytes], rounds: int = 5) -> dict[str, dict[
     """Decoding in fresh processes, file by file in turns.
 
     Args:
-        files: bytes by a name; those of `.gsimg` files are told by their signature, others go to Pillow.
+        files: bytes by a name; `.gsimg` files and GaussianImage's are told by their signatures, others go to Pillow.
         rounds: processes for each file.
 
     Returns:
@@ -101,7 +107,7 @@ def decoded_cold(files: Mapping[str, bytes], rounds: int = 5) -> dict[str, dict[
             paths[name].write_bytes(data)
         for turn in range(rounds + 1):
             for name, path in paths.items():
-                code = OURS_CALL if path.suffix == ".gsimg" else PILLOW_CALL
+                code = CALLS.get(path.suffix, PILLOW_CALL)
                 began = time.perf_counter()
                 done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
                 process = time.perf_counter() - began
@@ -113,11 +119,15 @@ def decoded_cold(files: Mapping[str, bytes], rounds: int = 5) -> dict[str, dict[
 
 
 def decode_call(data: bytes) -> Callable[[], Any]:
-    """A call that decodes a file to pixels of 8 bits, by ours or by Pillow."""
-    if _ending(data) != ".gsimg":
+    """A call that decodes a file to pixels of 8 bits, by ours, by that of GaussianImage's codec or by Pillow."""
+    ending = _ending(data)
+    if ending not in CALLS:
         return lambda: Image.open(io.BytesIO(data)).load()
     from ..decoding import decode
+    from . import gaussian_image
 
+    if ending == ".giq":
+        return lambda: (gaussian_image.decode(data) * 255 + 0.5).astype(np.uint8)
     return lambda: (decode(data).pixels * 255 + 0.5).astype(np.uint8)
 
 
@@ -131,9 +141,12 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 def _ending(data: bytes) -> str:
     from ..codec.format import SIGNATURE
+    from . import gaussian_image
 
     if data.startswith(SIGNATURE):
         return ".gsimg"
+    if data.startswith(gaussian_image.SIGNATURE):
+        return ".giq"
     # JPEG XL, as a codestream and in a container, which Pillow knows by a plug-in alone
     return ".jxl" if data[:2] == b"\xff\x0a" or data[4:8] == b"JXL " else ".bin"
 

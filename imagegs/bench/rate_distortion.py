@@ -18,10 +18,11 @@ from ..errors import ConfigError, ImageGSError
 from ..gaussians import FloatArray
 from ..metrics import ms_ssim, psnr
 from ..rendering import render
-from . import markdown
+from . import gaussian_image, markdown
 from .anchors import ANCHORS, Anchor, sweep, to_image, to_pixels
 from .clocks import decode_call, decoded_cold, spread, timed
 from .curves import HIGH, LOW, Curve, bd_rate, front, mean_curve, quality_at, similarity_decibels
+from .gaussian_image_fit import PUBLISHED_STEPS, counts_for, fit_coded
 from .pictures import Source, eight_bits
 from .running import Cell, Outcome, Table
 
@@ -40,8 +41,12 @@ PLOTTED = tuple(float(rate) for rate in np.geomspace(LOW, HIGH, 25))
 MARGIN = 1.25
 """Others are measured this factor beyond the range of rates, so that its ends lie between points."""
 RATE_OF_TIMES = 0.5
+GAUSSIAN_IMAGE = "gaussian-image"
+QUICK_STEPS = 300
+"""Of each fit of GaussianImage's codec."""
 METRICS = {"psnr": "PSNR, dB", "ms_ssim": "MS-SSIM, dB"}
 CLOCKS = {"fit_ms": "fit, s", "encode_ms": "encode, s", "cold_ms": "cold decode, ms", "decode_ms": "warm decode, ms"}
+FRAMES = {"decode_ms": "frames per second, from the file", "render_ms": "frames per second, in memory"}
 
 
 class RateDistortion(Table):
@@ -50,14 +55,23 @@ class RateDistortion(Table):
     Args:
         rates: bits per pixel that ours aims at.
         efforts: of ours.
+        steps: of each of the two fits of GaussianImage's codec; 0 leaves it out, and so does None where not quick.
         quick: few rates, little effort, and none of the codecs' other settings.
     """
 
     name: ClassVar[str] = "rate-distortion"
     title: ClassVar[str] = "Rate and distortion: whole files beside other codecs"
 
-    def __init__(self, rates: Sequence[float] = (), efforts: Sequence[int] = (), *, quick: bool = False) -> None:
+    def __init__(
+        self,
+        rates: Sequence[float] = (),
+        efforts: Sequence[int] = (),
+        steps: int | None = None,
+        *,
+        quick: bool = False,
+    ) -> None:
         super().__init__()
+        self.quick = quick
         self.rates = tuple(sorted(set(rates))) or (QUICK_RATES if quick else RATES)
         self.efforts = tuple(efforts) or (QUICK_EFFORTS if quick else EFFORTS)
         for effort in self.efforts:
@@ -67,14 +81,18 @@ class RateDistortion(Table):
         self.gap = QUICK_GAP if quick else GAP
         shown = [anchor for anchor in ANCHORS if not quick or anchor.key in QUICK_ANCHORS]
         self.anchors = {anchor.key: anchor for anchor in shown if not anchor.missing}
-        self.labels = {f"imagegs-{effort}": f"imagegs, effort {effort}" for effort in self.efforts}
-        self.labels |= {key: anchor.label for key, anchor in self.anchors.items()}
+        self.ours = {f"imagegs-{effort}": f"imagegs, effort {effort}" for effort in self.efforts}
+        self.labels = self.ours | {key: anchor.label for key, anchor in self.anchors.items()}
+        self.steps = (QUICK_STEPS if quick else 0) if steps is None else steps
+        if self.steps:
+            self.labels[GAUSSIAN_IMAGE] = f"GaussianImage, its codec, {self.steps:,} + {self.steps:,} steps"
         self.notes += [f"{anchor.missing}." for anchor in ANCHORS if anchor.missing and anchor.main]
         if quick:
             self.notes.append(
                 f"Quick: effort {self.efforts[0]} where 5 is usual; curves of ours through {len(self.rates)} points, "
                 "of others through few; their settings for the most quality are left out."
             )
+        self.notes += _about_gaussian_image(self.steps)
         self.has_bd_rate = importlib.util.find_spec("bjontegaard") is not None
         if not self.has_bd_rate:
             self.notes.append("BD-rates are left out: they need the package bjontegaard: pip install 'imagegs[bench]'.")
@@ -82,7 +100,7 @@ class RateDistortion(Table):
             self.notes.append("MS-SSIM is left out: it needs pytorch-msssim: pip install 'imagegs[metrics]'.")
 
     def plan(self, sources: Sequence[Source]) -> list[Cell]:
-        """Ours at every rate and effort, and each other codec once, over the whole range."""
+        """Each other codec once, over the whole range; ours at every rate and effort; GaussianImage's at its counts."""
         found = []
         for source in sources:
             found += [
@@ -93,10 +111,17 @@ class RateDistortion(Table):
                 Cell(source, {"codec": "imagegs", "key": f"imagegs-{effort}", "effort": effort, "bpp": rate, "seed": 0})
                 for effort, rate in product(self.efforts, self.rates)
             ]
+            counts = counts_for(source.count, quick=self.quick) if self.steps else ()
+            found += [
+                Cell(source, {"codec": "GaussianImage", "key": GAUSSIAN_IMAGE, **settings, "steps": self.steps})
+                for settings in ({"gaussians": count, "seed": 0} for count in counts)
+            ]
         return found
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Points of a codec; times at one of them."""
+        if cell.settings["key"] == GAUSSIAN_IMAGE:
+            return self._measure_gaussian_image(cell)
         if cell.settings["codec"] != "imagegs":
             return self._measure_anchor(self.anchors[cell.settings["key"]], cell.source)
         rate, effort = cell.settings["bpp"], cell.settings["effort"]
@@ -122,14 +147,7 @@ class RateDistortion(Table):
                 ]
                 curves[metric].setdefault(name, {})[key] = _curve(points, metric)
             if mine:
-                target = min(self.rates, key=lambda rate: abs(rate - RATE_OF_TIMES))
-                near = [one.found for one in mine if one.cell.settings.get("bpp", target) == target] or [mine[0].found]
-                times[key] = {
-                    clock: spread([found[clock] for found in near])
-                    for clock in (*CLOCKS, "render_ms")
-                    if clock in near[0]
-                }
-                times[key]["bpp"] = spread([_rate_of_times(found) for found in near])
+                times[key] = _times(mine)
         summary: dict[str, Any] = {
             "labels": self.labels,
             "pictures": len(curves["psnr"]),
@@ -179,14 +197,16 @@ class RateDistortion(Table):
                 markdown.middle(markdown.in_seconds(found.get("fit_ms"))),
                 markdown.middle(markdown.in_seconds(found["encode_ms"])),
                 *(markdown.middle(found.get(clock)) for clock in ("cold_ms", "decode_ms", "render_ms")),
+                *(markdown.middle(found["frames"].get(clock)) for clock in FRAMES),
             )
             for key, found in summary["times"].items()
         ]
         parts.append(
             f"Times of files of about {RATE_OF_TIMES:g} bits per pixel, medians over pictures. Encode is all of it, "
             "the search for the size included, of which fit is the last fit; a cold decode is that of a fresh "
-            "process, with the loading of the decoder; render draws Gaussians that are in memory.\n\n"
-            + markdown.table(("codec", "bpp", *CLOCKS.values(), "warm render, ms"), rows)
+            "process, with the loading of the decoder; render draws Gaussians that are in memory. Frames per second "
+            "are those of warm decodes and of warm renders.\n\n"
+            + markdown.table(("codec", "bpp", *CLOCKS.values(), "warm render, ms", *FRAMES.values()), rows)
         )
         return "\n\n".join(parts)
 
@@ -201,8 +221,7 @@ class RateDistortion(Table):
                 shown = key not in self.anchors or self.anchors[key].main
                 if found["mean"] and shown:
                     rates, qualities = zip(*found["mean"], strict=True)
-                    ours = key not in self.anchors
-                    lines.append(Line(summary["labels"][key], rates, qualities, ours=ours, marks=False))
+                    lines.append(Line(summary["labels"][key], rates, qualities, ours=key in self.ours, marks=False))
             if lines:
                 name = metric.replace("_", "-")
                 figures[name] = draw_lines(lines, "bits per pixel, of the whole file", title)
@@ -231,6 +250,21 @@ class RateDistortion(Table):
             **self._decode_times(data),
         }
 
+    def _measure_gaussian_image(self, cell: Cell) -> dict[str, Any]:
+        source, settings = cell.source, cell.settings
+        fitted = fit_coded(source.pixels, settings["gaussians"], settings["steps"], settings["seed"])
+        began = time.perf_counter()
+        data = gaussian_image.encode_bytes(fitted.coded)
+        seconds = time.perf_counter() - began
+        gaussians = fitted.coded.gaussians
+        return {
+            "points": [_point(source, data, eight_bits(gaussian_image.decode(data)), self.gap)],
+            "fit_ms": 1e3 * fitted.seconds,
+            "encode_ms": 1e3 * (fitted.seconds + seconds),
+            "render_ms": timed(lambda: render(gaussians), self.repeats)["median_ms"],
+            **self._decode_times(data),
+        }
+
     def _decode_times(self, data: bytes) -> dict[str, float]:
         return {
             "cold_ms": decoded_cold({"file": data}, 3)["file"]["cold"]["median_ms"],
@@ -239,8 +273,8 @@ class RateDistortion(Table):
 
     def _bd_rates(self, curves: Mapping[str, Mapping[str, Mapping[str, Curve]]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for effort, (key, metric) in product(self.efforts, product(self.anchors, METRICS)):
-            ours = f"imagegs-{effort}"
+        others = [key for key in self.labels if key not in self.ours]
+        for ours, key, metric in product(self.ours, others, METRICS):
             rates = {
                 name: bd_rate(by_codec.get(key, []), by_codec.get(ours, []))
                 for name, by_codec in curves[metric].items()
@@ -261,6 +295,39 @@ def _point(source: Source, data: bytes, decoded: FloatArray, reach: float) -> di
         except ImageGSError:  # too small a picture, or pytorch-msssim is absent
             similarity = None
     return {"bytes": len(data), "bpp": bpp, "psnr": psnr(source.pixels, decoded), "ms_ssim": similarity}
+
+
+def _times(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Of the file of each picture that is nearest to the rate of the times."""
+    nearest: dict[str, Mapping[str, Any]] = {}
+    for name, found in ((outcome.cell.source.name, outcome.found) for outcome in outcomes):
+        nearest[name] = min(nearest.get(name, found), found, key=lambda one: abs(_rate_of_times(one) - RATE_OF_TIMES))
+    near = list(nearest.values())
+    clocks = [clock for clock in (*CLOCKS, "render_ms") if clock in near[0]]
+    return {
+        **{clock: spread([found[clock] for found in near]) for clock in clocks},
+        "frames": {clock: spread([1e3 / found[clock] for found in near]) for clock in FRAMES if clock in clocks},
+        "bpp": spread([_rate_of_times(found) for found in near]),
+    }
+
+
+def _about_gaussian_image(steps: int) -> list[str]:
+    """Notes."""
+    if not steps:
+        return [
+            f"GaussianImage's codec is left out: --gaussian-image {PUBLISHED_STEPS} measures it with the steps of its "
+            "paper."
+        ]
+    found = [
+        "GaussianImage's codec is that of its paper, fitted and drawn by the kernels of imagegs; its files have 56 "
+        "bits for each Gaussian, without entropy coding, and a head with scales and code words."
+    ]
+    if steps < PUBLISHED_STEPS:
+        found.append(
+            f"It was given {steps:,} steps in each of its two fits, where its paper takes {PUBLISHED_STEPS:,}: that is "
+            "not enough for it."
+        )
+    return found
 
 
 def _curve(points: Sequence[Mapping[str, Any]], metric: str) -> Curve:

@@ -141,11 +141,20 @@ def rate_distortion(
         typer.Option(metavar="BPP,BPP", help="Bits per pixel that ours aims at; by default six from 0.1 to 1.04."),
     ] = None,
     efforts: Annotated[str | None, typer.Option(metavar="N,N", help="Efforts of ours, 1 to 9; by default 5.")] = None,
+    gaussian_image: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="STEPS",
+            help="Also GaussianImage's codec, with so many steps in each of its two fits, of which its paper takes "
+            "50000; by default 0, without it (quick: 300).",
+        ),
+    ] = None,
     **given: Any,
 ) -> None:
     """Bytes and quality beside other codecs.
 
-    JPEG, WebP, AVIF, JPEG 2000 and JPEG XL: quality by rate, BD-rates and times.
+    JPEG, WebP, AVIF, JPEG 2000, JPEG XL and GaussianImage's: quality by rate, BD-rates and times.
     """
     aims = tuple(_positive(part, "--rates") for part in rates.split(",")) if rates else ()
     chosen = _numbers(efforts, "--efforts")
@@ -153,7 +162,7 @@ def rate_distortion(
     def make(quick: bool) -> Table:
         from ..bench.rate_distortion import RateDistortion
 
-        return RateDistortion(aims, chosen, quick=quick)
+        return RateDistortion(aims, chosen, gaussian_image, quick=quick)
 
     perform(context, folder, output, make, **given)
 

@@ -16,14 +16,7 @@ from ..gaussians import FloatArray
 from ..kernels import native
 from .config import FitConfig
 from .initialization import Gaussians
-
-SMALLEST_SCALE, LARGEST_SCALE = 0.3, 0.5
-"""Bounds of the scales: pixels, and the share of the picture's longer side."""
-
-
-def scale_bounds(size: tuple[int, int]) -> tuple[float, float]:
-    """Smallest and largest standard deviation of a Gaussian on a picture of (height, width), pixels."""
-    return SMALLEST_SCALE, max(1.0, LARGEST_SCALE * max(size))
+from .shapes import factor_gradient, from_factors, scale_bounds, to_factors
 
 
 class Optimizer(Protocol):
@@ -136,48 +129,18 @@ class InverseScaleAdam(_Moments):
         model.colors -= rates.color * update[:, 5:]
 
 
-class GaussianImageAdan(_Moments):
-    """GaussianImage: Adan (Xie et al., arXiv 2208.06677) on tanh positions, shape and colours at one rate.
-
-    The shape is a lower-triangular factor, or two scales and an angle that is 2π sigmoid of its value. GaussianImage
-    adds an offset of 0.5 to scales and diagonals, which changes where a fit starts, not how it moves: it is left out.
-    """
+class Adan(_Moments):
+    """Adan (Xie et al., arXiv 2208.06677), the direction alone, for rows of numbers [N, K]."""
 
     THIRD_BETA = 0.99
 
-    def __init__(self, model: Gaussians, config: FitConfig, size: tuple[int, int]) -> None:
-        n, channels = model.colors.shape
+    def __init__(self, rows: int, width: int, config: FitConfig) -> None:
         names = ("first", "difference", "second", "previous")
-        super().__init__(**{name: np.zeros((n, 5 + channels), np.float32) for name in names})
-        self._config, self._bounds = config, scale_bounds(size)
-        self._unit = np.array([size[1], size[0]], np.float32)
+        super().__init__(**{name: np.zeros((rows, width), np.float32) for name in names})
+        self._config = config
 
-    def step(self, model: Gaussians, gradients: native.Gradients, factor: float) -> None:
-        """See ``Optimizer``."""
-        inside = np.clip(2 * model.means / self._unit - 1, -0.9999, 0.9999)
-        latent = np.arctanh(inside)
-        v_means, v_scales, v_rotations = canvas_gradient(model, gradients.local)
-        v_latent = v_means * (1 - inside**2) * self._unit / 2
-        if self._config.shape == "cholesky":
-            shape, v_shape = _cholesky(model), _cholesky_gradient(model, gradients.local)
-        else:
-            # of the angles that mean the same ellipse, the one for which the sigmoid is steep
-            turn = (np.mod(model.rotations - np.pi / 2, np.pi) + np.pi / 2) / (2 * np.pi)
-            shape = np.column_stack([model.scales, np.log(turn / (1 - turn))])
-            v_shape = np.column_stack([v_scales, v_rotations * 2 * np.pi * turn * (1 - turn)])
-        gradient = np.concatenate([v_latent, v_shape, gradients.colors], axis=1).astype(np.float32)
-        update = np.float32(self._config.rates.position * factor) * self._adan(gradient)
-        model.means[:] = (np.tanh(latent - update[:, :2]) + 1) / 2 * self._unit
-        shape = shape - update[:, 2:5]
-        if self._config.shape == "cholesky":
-            model.scales[:], model.rotations[:] = _from_cholesky(shape)
-        else:
-            model.scales[:] = np.abs(shape[:, :2])
-            model.rotations[:] = 2 * np.pi / (1 + np.exp(-shape[:, 2]))
-        np.clip(model.scales, *self._bounds, out=model.scales)
-        model.colors -= update[:, 5:]
-
-    def _adan(self, gradient: FloatArray) -> FloatArray:
+    def direction(self, gradient: FloatArray) -> FloatArray:
+        """What is to be subtracted, at a rate of one; takes the gradient [N, K] in."""
         m, time = self.moments, self.tick()
         keep1, keep2 = self._config.betas
         change = np.zeros_like(gradient) if time == 1 else gradient - m["previous"]
@@ -191,42 +154,44 @@ class GaussianImageAdan(_Moments):
         return np.asarray(direction / size, dtype=np.float32)
 
 
-def _cholesky(model: Gaussians) -> npt.NDArray[np.float64]:
-    """Lower-triangular factors (l11, l21, l22) [N, 3] of the covariances."""
-    c, s = np.cos(model.rotations.astype(np.float64)), np.sin(model.rotations.astype(np.float64))
-    v1, v2 = (model.scales.astype(np.float64) ** 2).T
-    xx, xy = c * c * v1 + s * s * v2, c * s * (v1 - v2)
-    first = np.sqrt(xx)
-    return np.stack([first, xy / first, np.sqrt(v1 * v2 / xx)], axis=1)
+class GaussianImageAdan(Adan):
+    """GaussianImage: Adan on tanh positions, shape and colours at one rate.
 
-
-def _from_cholesky(factors: npt.NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
-    """Scales [N, 2] and rotations [N] of lower-triangular factors [N, 3]."""
-    a, b, d = factors.T
-    xx, xy, yy = a * a, a * b, b * b + d * d
-    middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    large = np.sqrt(middle + spread)
-    small = np.abs(a * d) / np.maximum(large, 1e-12)
-    return np.stack([large, small], axis=1).astype(np.float32), (0.5 * np.arctan2(2 * xy, xx - yy)).astype(np.float32)
-
-
-def _cholesky_gradient(model: Gaussians, local: FloatArray) -> npt.NDArray[np.float64]:
-    """Gradient [N, 3] in the factors: 2 G L with G the gradient in the covariance.
-
-    In the Gaussian's own frame G is diag(v_log_s / (2 s²)) plus an off-diagonal part that turns it; that part is
-    undetermined where both scales are equal, and taken as zero there.
+    The shape is a lower-triangular factor, or two scales and an angle that is 2π sigmoid of its value. GaussianImage
+    adds an offset of 0.5 to scales and diagonals, which changes where a fit starts, not how it moves: it is left out.
     """
-    c, s = np.cos(model.rotations.astype(np.float64)), np.sin(model.rotations.astype(np.float64))
-    v1, v2 = (model.scales.astype(np.float64) ** 2).T
-    g11, g22 = local[:, 2] / (2 * v1), local[:, 3] / (2 * v2)
-    gap = v1 - v2
-    turnable = np.abs(gap) > 1e-6 * (v1 + v2)
-    g12 = np.where(turnable, local[:, 4] / (2 * np.where(turnable, gap, 1.0)), 0.0)
-    gxx = c * c * g11 - 2 * c * s * g12 + s * s * g22
-    gyy = s * s * g11 + 2 * c * s * g12 + c * c * g22
-    gxy = c * s * (g11 - g22) + (c * c - s * s) * g12
-    a, b, d = _cholesky(model).T
-    return 2 * np.stack([gxx * a + gxy * b, gxy * a + gyy * b, gyy * d], axis=1)
+
+    def __init__(self, model: Gaussians, config: FitConfig, size: tuple[int, int]) -> None:
+        n, channels = model.colors.shape
+        super().__init__(n, 5 + channels, config)
+        self._bounds = scale_bounds(size)
+        self._unit = np.array([size[1], size[0]], np.float32)
+
+    def step(self, model: Gaussians, gradients: native.Gradients, factor: float) -> None:
+        """See ``Optimizer``."""
+        inside = np.clip(2 * model.means / self._unit - 1, -0.9999, 0.9999)
+        latent = np.arctanh(inside)
+        v_means, v_scales, v_rotations = canvas_gradient(model, gradients.local)
+        v_latent = v_means * (1 - inside**2) * self._unit / 2
+        if self._config.shape == "cholesky":
+            shape = to_factors(model.scales, model.rotations)
+            v_shape = factor_gradient(model.scales, model.rotations, gradients.local, shape)
+        else:
+            # of the angles that mean the same ellipse, the one for which the sigmoid is steep
+            turn = (np.mod(model.rotations - np.pi / 2, np.pi) + np.pi / 2) / (2 * np.pi)
+            shape = np.column_stack([model.scales, np.log(turn / (1 - turn))])
+            v_shape = np.column_stack([v_scales, v_rotations * 2 * np.pi * turn * (1 - turn)])
+        gradient = np.concatenate([v_latent, v_shape, gradients.colors], axis=1).astype(np.float32)
+        update = np.float32(self._config.rates.position * factor) * self.direction(gradient)
+        model.means[:] = (np.tanh(latent - update[:, :2]) + 1) / 2 * self._unit
+        shape = shape - update[:, 2:5]
+        if self._config.shape == "cholesky":
+            model.scales[:], model.rotations[:] = from_factors(shape)
+        else:
+            model.scales[:] = np.abs(shape[:, :2])
+            model.rotations[:] = 2 * np.pi / (1 + np.exp(-shape[:, 2]))
+        np.clip(model.scales, *self._bounds, out=model.scales)
+        model.colors -= update[:, 5:]
 
 
 def make_optimizer(model: Gaussians, config: FitConfig, size: tuple[int, int]) -> Optimizer:

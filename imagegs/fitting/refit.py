@@ -15,7 +15,7 @@ from .initialization import Gaussians
 from .levels import evaluate_prefixes, level_ends
 from .losses import evaluate, prepare
 from .noise import perturb
-from .optimizer import scale_bounds
+from .shapes import scale_bounds
 from .targets import Target
 
 RATE = 0.1

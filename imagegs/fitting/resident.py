@@ -31,7 +31,7 @@ from .config import FitConfig
 from .device_growth import DeviceGrowth
 from .initialization import Gaussians
 from .loop import Scene
-from .optimizer import scale_bounds
+from .shapes import scale_bounds
 
 MOST_STEPS = 50
 """Between two waits for the device."""
