@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 COUNTS = (1000, 2000, 5000, 10_000, 20_000, 40_000, 70_000)
 QUICK_COUNTS = (1000, 5000)
-QUICK_STEPS = 500
+QUICK_STEPS = 300
 """Most steps of the published methods in quick runs."""
 WARM_UP = 3
 """Steps of a fit that is not counted."""
 SPLAT_STEPS = 10_000
-DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 240.0, 20.0
+DENSE_STEPS, DENSE_SECONDS, QUICK_SECONDS = 2000, 240.0, 10.0
 DENSE_MOST, QUICK_DENSE_MOST = 5000, 1000
 """Gaussians of the dense baseline, whose steps cost pixels times Gaussians."""
 
@@ -73,6 +73,7 @@ METHODS = {
     "dense": Method("plain PyTorch, every Gaussian at every pixel", most=DENSE_MOST),
     "3dgs": Method("3DGS (gsplat)"),
 }
+QUICK_METHODS = tuple(name for name in METHODS if name != "best")
 SCORES = ("psnr", "ssim", "ms_ssim")
 CLOCKS = ("fit_ms", "encode_ms", "cold_ms", "render_ms")
 
@@ -82,9 +83,9 @@ class Representation(Table):
 
     Args:
         counts: of Gaussians.
-        methods: of `METHODS`; all by default.
+        methods: of `METHODS`; all by default, in quick runs all but ``best``.
         seeds: how many, from 0 on.
-        quick: few counts, the published methods with few steps, the baseline with little time.
+        quick: few counts and methods, the published methods with few steps, the baseline with little time.
     """
 
     name: ClassVar[str] = "representation"
@@ -95,7 +96,7 @@ class Representation(Table):
     ) -> None:
         super().__init__()
         self.counts = tuple(sorted(set(counts))) or (QUICK_COUNTS if quick else COUNTS)
-        self.methods = tuple(methods) or tuple(METHODS)
+        self.methods = tuple(methods) or (QUICK_METHODS if quick else tuple(METHODS))
         check_names("methods", self.methods, METHODS)
         self.seeds = seeds
         self.quick = quick
