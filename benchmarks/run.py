@@ -74,7 +74,7 @@ JOBS = (
     Job("progressive", options=("--limit", "4")),
     Job("restoration", options=("--limit", "1")),
     Job("saliency", options=("--limit", "4")),
-    Job("gallery", options=("--limit", "2")),
+    Job("gallery", "stylized/game_kenney_city.png", options=("--bpp", "0.15")),
 )
 
 

@@ -63,7 +63,7 @@ def made(tmp_path_factory):
         Image.fromarray(np.stack(waves, axis=-1).astype(np.uint8)).save(folder / f"{name}.png")
     sources = find_sources(folder)
     run = run_table(Gallery(RATES, 1), sources, folder / "out")
-    text = (folder / "out" / "gallery.html").read_text(encoding="utf-8")
+    text = (folder / "out" / "gallery-pictures.html").read_text(encoding="utf-8")
     return SimpleNamespace(folder=folder, sources=sources, run=run, text=text, page=Page(text))
 
 
@@ -120,7 +120,7 @@ def test_the_record_and_the_words(made):
     assert json.loads(text) == made.run.record
     assert "files" not in made.run.record["cells"][0]
     assert len(text) < 20_000
-    assert [path.name for path in made.run.files] == ["gallery.json", "gallery.md", "gallery.html"]
+    assert [path.name for path in made.run.files] == ["gallery.json", "gallery.md", "gallery-pictures.html"]
     (low, high) = made.run.record["summary"]["rates"]
     assert low["means"]["ours"]["bytes"]["n"] == 2
     assert low["means"]["ours"]["psnr"]["mean"] < high["means"]["ours"]["psnr"]["mean"]
@@ -135,7 +135,7 @@ def test_it_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "encode", None)  # nothing is encoded anew
     again = run_table(Gallery(RATES, 1), made.sources, made.folder / "out")
     assert (again.measured, again.kept) == (0, 4)
-    assert (made.folder / "out" / "gallery.html").read_text(encoding="utf-8") == made.text
+    assert (made.folder / "out" / "gallery-pictures.html").read_text(encoding="utf-8") == made.text
 
 
 def test_what_cannot_be_is_told(made, monkeypatch, tmp_path):
@@ -146,7 +146,7 @@ def test_what_cannot_be_is_told(made, monkeypatch, tmp_path):
     assert run.left_out == [
         "<b>wide, bpp 0.6, effort 1, seed 0: left out: expected sides of at most 80 pixels, WebP's limit, found 96"
     ]
-    assert "found 96</p>" in (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")
+    assert "found 96</p>" in (tmp_path / "out" / "gallery-pictures.html").read_text(encoding="utf-8")
     monkeypatch.setattr(module, "LONGEST_SIDE", 8)
     with pytest.raises(ImageError, match="gallery: expected figures of one cell at least, found none"):
         run_table(Gallery((0.6,), 1), made.sources, tmp_path / "none")
@@ -157,7 +157,7 @@ def test_the_command(made, tmp_path):
     done = CliRunner().invoke(app, [*words, "--bpp", "2", "--json"])
     record = json.loads(done.stdout)
     assert [cell["settings"]["bpp"] for cell in record["cells"]] == [2]
-    assert record["files"][2].endswith("gallery.html")
+    assert record["files"][2].endswith("gallery-pictures.html")
     wrong = CliRunner().invoke(app, [*words, "--bpp", "0"])
     assert wrong.exit_code == 2
     assert "--bpp" in wrong.output
@@ -185,7 +185,7 @@ def opened(made, browser):
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda asked: errors.append(asked.url) if asked.url.startswith("http") else None)
-        page.goto(f"{(made.folder / 'out' / 'gallery.html').as_uri()}{address}")
+        page.goto(f"{(made.folder / 'out' / 'gallery-pictures.html').as_uri()}{address}")
         return page
 
     yield open_page

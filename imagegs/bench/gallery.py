@@ -17,6 +17,8 @@ from .clocks import spread
 from .pictures import Source
 from .running import Cell, Outcome, Table
 
+PAGE = "-pictures.html"
+"""What the page's name has after the table's."""
 RATES, QUICK_RATES = (0.15, 0.5), (0.3,)
 EFFORT, QUICK_EFFORT = 5, 2
 OTHERS = ("jpeg", "webp", "avif", "jxl")
@@ -107,7 +109,7 @@ class Gallery(Table):
         """A table for each rate, a picture in each line."""
         labels = summary["labels"]
         parts = [
-            f"[{self.name}.html]({self.name}.html) shows the pictures. Of each file: bytes, PSNR in dB, SSIM. "
+            f"[{self.name}{PAGE}]({self.name}{PAGE}) shows the pictures. Of each file: bytes, PSNR in dB, SSIM. "
             "The others are their largest file of no more bytes than ours; ours aims at the rate."
         ]
         for row in summary["rates"]:
@@ -125,7 +127,7 @@ class Gallery(Table):
         """The pictures themselves."""
         from .gallery_page import render_page
 
-        return {".html": render_page(record, outcomes, self.labels).encode()}
+        return {PAGE: render_page(record, outcomes, self.labels).encode()}
 
     def _codecs(self) -> str:
         return "; ".join(anchor.identity.rpartition(", ")[0] for anchor in self.anchors.values())
