@@ -5,8 +5,9 @@ python benchmarks/run.py [--quick]
 With --quick the tables alone, each with its own --quick, into build/bench: two Kodak pictures, the middle 512 x 512
 pixels of them, few settings. Without it the scripts below and the tables over all Kodak pictures, into
 benchmarks/results, which takes a day and more: the published methods have up to 50,000 steps. What the tables have
-measured is passed over when it is run again.
-Where ../shared/data/kodak is not at hand, the tables are made of a generated picture.
+measured is passed over when it is run again. The table of textures is made over the sets of maps in
+../shared/data/textures.
+Where these folders are not at hand, the tables are made of a generated picture, and of maps made of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ TABLES = (
     "rate-distortion",
     "speed",
     "upsampling",
+    "textures",
     "ablation",
     "progressive",
     "restoration",
@@ -45,6 +47,20 @@ def pictures() -> Path:
     return folder
 
 
+def sets() -> Path:
+    """A folder with sets of maps."""
+    found = SHARED / "data" / "textures"
+    if found.is_dir():
+        return found
+    folder = ROOT / "build" / "sets"
+    stack = folder / "generated"
+    stack.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(("color", "normal")):
+        write_image(stack / f"{name}.png", generated(512, 512, seed))
+    write_image(stack / "height.png", generated(512, 512, 0)[:1])
+    return folder
+
+
 def main(words: list[str]) -> int:
     unknown = [word for word in words if word != "--quick"]
     if unknown:
@@ -53,10 +69,11 @@ def main(words: list[str]) -> int:
     target = ROOT / "build" / "bench" if quick else RESULTS / "tables"
     target.mkdir(parents=True, exist_ok=True)
     commands = [] if quick else [[sys.executable, HERE / f"{name}.py"] for name in NAMES]
-    folder = pictures()
+    folder, stacks = (os.path.relpath(found, ROOT) for found in (pictures(), sets()))
+    where = ["-o", os.path.relpath(target, ROOT)]
     # -P: the folder of the sources must not come before the installed package
-    paths = [os.path.relpath(folder, ROOT), "-o", os.path.relpath(target, ROOT)]
-    commands += [[sys.executable, "-P", "-m", "imagegs", "bench", name, *paths, *quick] for name in TABLES]
+    bench = [sys.executable, "-P", "-m", "imagegs", "bench"]
+    commands += [[*bench, name, stacks if name == "textures" else folder, *where, *quick] for name in TABLES]
     codes = []
     for command in commands:
         began = time.perf_counter()
