@@ -162,9 +162,10 @@ class Textures(Table):
             "each map of 8 bits on its own, with what their blocks take (ASTC thorough, BC7 at its highest level, of "
             "BC1 the better of two encoders block by block); picture files have the best quality for all maps whose "
             "files together are no larger than ours, JPEG and AVIF with colours at full resolution, which WebP has "
-            "not. PSNR is over all channels of all maps. A texel is all maps at one point: Gaussians in the list of "
-            "its cell, those of them that count there, multiply-adds, all means over every texel's centre; time in "
-            f"calls of {POINTS:,} random texels, by all threads; resident are Gaussians as floats with the lists."
+            "not, AVIF tuned for PSNR. PSNR is over all channels of all maps. A texel is all maps at one point: "
+            "Gaussians in the list of its cell, those of them that count there, multiply-adds, all means over every "
+            f"texel's centre; time in calls of {POINTS:,} random texels, by all threads; resident are Gaussians as "
+            "floats with the lists."
         )
         return "\n\n".join([told, *(_section(one, summary["labels"]) for one in summary["sets"])])
 
