@@ -52,7 +52,7 @@ class Job:
 
     Attributes:
         table: of `imagegs bench`.
-        data: a folder of pictures in ../shared/data, or one picture.
+        data: a folder of pictures or of sets of maps in ../shared/data, or one picture.
         below: folder of docs/results where it goes.
         options: of the command.
     """
@@ -70,6 +70,7 @@ JOBS = (
     Job("speed", options=("--limit", "4")),
     Job("upsampling", options=("--limit", "6")),
     Job("upsampling", "stylized/peppercarrot_castle_2k.png", "large"),
+    Job("textures", "textures"),
     Job("ablation", options=("--limit", "2")),
     Job("progressive", options=("--limit", "4")),
     Job("restoration", options=("--limit", "1")),
@@ -79,13 +80,19 @@ JOBS = (
 
 
 def data(name: str) -> Path:
-    """The pictures of that name, or a folder with a generated one."""
+    """The pictures, or sets of maps, of that name, or a folder with a generated one."""
     if (SHARED / "data" / name).exists():
         return SHARED / "data" / name
     folder = ROOT / "build" / "pictures"
+    maps = {"generated": generated(512, 768)}
+    if name == "textures":
+        folder = ROOT / "build" / "sets" / "generated"
+        maps = {name: generated(512, 512, seed) for seed, name in enumerate(("color", "normal"))}
+        maps["height"] = maps["color"][:1]
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(folder / "generated.png", generated(512, 768))
-    return folder
+    for stem, pixels in maps.items():
+        write_image(folder / f"{stem}.png", pixels)
+    return folder.parent if name == "textures" else folder
 
 
 def table(job: Job, quick: bool) -> list[str | Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,8 +13,10 @@ from .errors import ConfigError, ShapeError
 from .gaussians import FloatArray, Gaussians2D
 from .kernels import native
 
-CELL = 8
-"""Side of the squares whose Gaussians are listed, pixels."""
+CELLS = 2, 8
+"""Least and most side of the squares whose Gaussians are listed, pixels."""
+CELL_PER_SPACING = 0.75
+"""Of that side, in units of the mean distance of Gaussians: smaller ones cost memory, larger ones time."""
 WEIGHT_COST = 8
 """Multiply-adds of a weight: 2 for the place in the Gaussian's row, 4 for the distance, its scale, the cutoff."""
 
@@ -42,14 +45,17 @@ class Sampler:
 
     Args:
         gaussians: as fitted, loaded or decoded.
-        cell: side of the squares whose Gaussians are listed, pixels: smaller ones cost memory and save time.
+        cell: side of the squares whose Gaussians are listed, pixels: smaller ones cost memory and save time. By
+            default 2 to 8, by the distance of the Gaussians.
 
     Raises:
         ConfigError: the cell is no positive number.
         DeviceError: there are no compiled kernels.
     """
 
-    def __init__(self, gaussians: Gaussians2D, *, cell: int = CELL) -> None:
+    def __init__(self, gaussians: Gaussians2D, *, cell: int | None = None) -> None:
+        if cell is None:
+            cell = _cell(gaussians)
         if cell < 1:
             raise ConfigError(f"cell: expected at least 1 pixel, found {cell}")
         self.gaussians = gaussians
@@ -99,6 +105,11 @@ class Sampler:
             places = 1 - np.abs(1 - np.mod(places, 2))
         scaled = places.reshape(-1, 2) * [self.gaussians.width, self.gaussians.height]
         return np.ascontiguousarray(scaled, np.float32), places.shape[:-1]
+
+
+def _cell(gaussians: Gaussians2D) -> int:
+    spacing = math.sqrt(gaussians.height * gaussians.width / max(1, len(gaussians)))
+    return min(max(round(CELL_PER_SPACING * spacing), CELLS[0]), CELLS[1])
 
 
 def sample(gaussians: Gaussians2D, uv: Any, *, wrap: Wrap = "clamp") -> FloatArray:

@@ -28,6 +28,8 @@ class Line:
         ours: whether it is drawn as ours is.
         steps: drawn as a staircase, since nothing lies between the points.
         marks: whether the points are marked.
+        joined: whether they are joined.
+        names: of the points, written beside them.
     """
 
     label: str
@@ -36,6 +38,8 @@ class Line:
     ours: bool = False
     steps: bool = False
     marks: bool = True
+    joined: bool = True
+    names: Sequence[str] = ()
 
 
 def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = True) -> Figure:
@@ -57,7 +61,7 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
             axes.plot(
                 line.x,
                 line.y,
-                f"{'o' * line.marks}{dashes}",
+                f"{'o' * line.marks}{dashes * line.joined}",
                 color=color,
                 linewidth=2.0 if line.ours else 1.4,
                 markersize=4,
@@ -65,6 +69,8 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
                 zorder=3 if line.ours else 2,
                 drawstyle="steps-post" if line.steps else "default",
             )
+            for name, x, y in zip(line.names, line.x, line.y, strict=False):
+                axes.annotate(name, (x, y), (5, -3), textcoords="offset points", fontsize=8, color=color)
         if log:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))

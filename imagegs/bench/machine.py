@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-PACKAGES = ("imagegs", "numpy", "scipy", "torch", "pillow", "pytorch-msssim", "bjontegaard", "pillow-jxl-plugin")
+PACKAGES = (
+    "imagegs",
+    "numpy",
+    "scipy",
+    "torch",
+    "pillow",
+    "pytorch-msssim",
+    "bjontegaard",
+    "pillow-jxl-plugin",
+    "astc-encoder-py",
+    "etcpak",
+    "texture2ddecoder",
+)
 
 NOT_IN_BYTES = ("bench", "cli", "figures.py", "gallery.py", "metrics.py", "plots.py", "report.py", "viewer")
 """Parts of the package that decide nothing about the bytes that ours writes."""

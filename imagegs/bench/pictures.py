@@ -1,4 +1,4 @@
-"""The pictures of a folder, as every method gets them: 8 bits of red, green and blue."""
+"""The pictures of a folder, as every method gets them: 8 bits of red, green and blue; or its sets of maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..batching.jobs import is_picture
 from ..errors import ConfigError, ImageError
 from ..files import read_bytes
 from ..gaussians import FloatArray
-from ..image import Picture, PictureInfo, read_image
+from ..image import Picture, PictureInfo, Plane, read_image
+from ..rasters import FORMATS
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,38 @@ class Source:
         return int(np.prod(self.pixels.shape[1:]))
 
 
+@dataclass(frozen=True)
+class Stack(Source):
+    """A folder of maps of one size, whose channels are measured together."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.label or self.path.resolve().name
+
+    @property
+    def pixels(self) -> FloatArray:
+        """[C, H, W] in [0, 1], all channels of all maps, rounded to 8 bits."""
+        return self.picture.pixels
+
+    @property
+    def picture(self) -> Picture:
+        """The same with what the files say of it.
+
+        Raises:
+            ImageError: they are no stack, or a map has floating-point numbers.
+        """
+        return _stack(self.path, self.side)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its files and their names, the first 16 digits, and the part of it."""
+        found = hashlib.sha256()
+        for path in _maps(self.path):
+            found.update(f"{path.name}\0{hashlib.sha256(read_bytes(path)).hexdigest()}\0".encode())
+        return found.hexdigest()[:16] + ("" if self.side is None else f"-{self.side}")
+
+
 def find_sources(
     folder: str | Path, *, limit: int | None = None, side: int | None = None, without: Path | None = None
 ) -> list[Source]:
@@ -86,9 +119,52 @@ def find_sources(
     return [Source(path, side, "" if stems[path.stem] == 1 else path.relative_to(top).as_posix()) for path in found]
 
 
+def find_stacks(
+    folder: str | Path, *, limit: int | None = None, side: int | None = None, without: Path | None = None
+) -> list[Source]:
+    """A folder of maps, or the folders of maps in it at any depth, by name.
+
+    Args:
+        folder: it.
+        limit: so many, the first.
+        side: see `Source`.
+        without: a folder below, which is left out: plots are no maps.
+
+    Raises:
+        ImageError: there is no such folder.
+        ConfigError: it has no maps.
+    """
+    top = Path(folder)
+    if not top.exists():
+        raise ImageError(f"{top}: cannot be read: no such file or folder")
+    if not top.is_dir():
+        raise ConfigError(f"{top}: expected a folder of maps, or of such folders, found a file")
+    below = [path for path in sorted(top.rglob("*")) if path.is_dir() and not _is_hidden(path, top)]
+    paths = [top] if _maps(top) else [path for path in below if _maps(path)]
+    if without is not None:
+        paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
+    if not paths:
+        raise ConfigError(f"{top}: expected maps, or folders of maps, found none")
+    names = Counter(path.name for path in paths)
+    found = paths[:limit]
+    return [Stack(path, side, "" if names[path.name] == 1 else path.relative_to(top).as_posix()) for path in found]
+
+
+def _maps(folder: Path) -> list[Path]:
+    """Files that `read_image` makes a stack of."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return [path for path in paths if path.suffix.lower() in FORMATS and path.name[0] != "." and path.is_file()]
+
+
+def _is_hidden(path: Path, top: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(top).parts)
+
+
 def _is_shown(path: Path, top: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
-    return not hidden and is_picture(path.name) and path.is_file()
+    return not _is_hidden(path, top) and is_picture(path.name) and path.is_file()
 
 
 def eight_bits(pixels: FloatArray) -> FloatArray:
@@ -107,7 +183,21 @@ def _pixels(path: Path, side: int | None) -> FloatArray:
         found = found[:-1] * found[-1:] + (1 - found[-1:])  # as on white paper
     if len(found) == 1:
         found = np.repeat(found, 3, axis=0)
-    if side is not None:
-        top, left = (max(0, (length - side) // 2) for length in found.shape[1:])
-        found = found[:, top : top + side, left : left + side]
-    return np.ascontiguousarray(eight_bits(found))
+    return eight_bits(_middle(found, side))
+
+
+@lru_cache(maxsize=2)
+def _stack(path: Path, side: int | None) -> Picture:
+    picture = read_image(path)
+    for plane in picture.info.planes:
+        if plane.bits == 32:
+            raise ImageError(f"{path / plane.name}: expected a map of 8 or 16 bits, found floating-point numbers")
+    planes = tuple(Plane(plane.name, plane.mode, 8) for plane in picture.info.planes)
+    return Picture(eight_bits(_middle(picture.pixels, side)), PictureInfo(planes, stack=True), path.name)
+
+
+def _middle(pixels: FloatArray, side: int | None) -> FloatArray:
+    if side is None:
+        return pixels
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[1:])
+    return np.ascontiguousarray(pixels[:, top : top + side, left : left + side])

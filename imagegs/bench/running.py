@@ -15,7 +15,7 @@ from ..figures import json_text
 from ..files import atomic_write
 from . import machine
 from .cells import Cells
-from .pictures import Source
+from .pictures import Source, find_sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +56,8 @@ class Table(ABC):
         name: of its command and its files.
         title: in one line.
         aside: names of figures that stay with the cells and out of the record, as they are long: files in base64.
+        sources_name: what its sources are.
+        quick_side: so many pixels of their middle, down and across, are measured in a trial.
         notes: what the reader must know; lines may be added while cells are planned.
         command: that made it, to be shown.
         threads: that measure; None is one per core.
@@ -64,11 +66,19 @@ class Table(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     aside: ClassVar[tuple[str, ...]] = ()
+    sources_name: ClassVar[str] = "Pictures"
+    quick_side: ClassVar[int] = 512
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.command = f"imagegs bench {self.name}"
         self.threads: int | None = None
+
+    def find(
+        self, folder: str | Path, *, limit: int | None = None, side: int | None = None, without: Path | None = None
+    ) -> list[Source]:
+        """What there is to measure in a folder; arguments and errors as of `find_sources`."""
+        return find_sources(folder, limit=limit, side=side, without=without)
 
     @abstractmethod
     def plan(self, sources: Sequence[Source]) -> list[Cell]:
@@ -228,7 +238,7 @@ def _page(table: Table, record: Mapping[str, Any], plots: Sequence[str]) -> str:
     lines = [
         f"# {table.title}",
         "",
-        f"`{record['command']}`, {record['date']}. Pictures: {shown}.",
+        f"`{record['command']}`, {record['date']}. {table.sources_name}: {shown}.",
         "",
         table.write(record["summary"]),
         "",

@@ -15,7 +15,7 @@ from .help import GroupedCommand, make_group
 if TYPE_CHECKING:
     from ..bench import Run, Table
 
-QUICK_PICTURES, QUICK_SIDE = 2, 512
+QUICK_PICTURES = 2
 
 app = make_group("bench", "Tables of quality, size and time over a folder of pictures, by one command each.")
 
@@ -60,12 +60,12 @@ def perform(context: typer.Context, folder: Path, output: Path, make: Callable[[
         ImageGSError: there are no pictures, or nothing can be measured or written.
     """
     arguments.check_output_folder(output)
-    from ..bench import find_sources, run_table
+    from ..bench import run_table
 
     quick = given["quick"]
     limit = given["limit"] or (QUICK_PICTURES if quick else None)
-    sources = find_sources(folder, limit=limit, side=QUICK_SIDE if quick else None, without=output)
     table = make(quick)
+    sources = table.find(folder, limit=limit, side=table.quick_side if quick else None, without=output)
     table.command = arguments.command_line(context, json=None, quiet=None)
     table.threads = given["threads"]
     silent = given["quiet"] or given["json"]
@@ -214,6 +214,39 @@ def upsampling(context: typer.Context, folder: Folder, output: Output, **given: 
     perform(context, folder, output, make, **given)
 
 
+def textures(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of maps of one size, or of such folders.")],
+    output: Output,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many sets of maps, the first by name.")] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A trial of a minute: 2 sets, the middle 256 x 256 pixels of them, one rate."),
+    ] = False,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS,BITS",
+            help="Bits per channel and pixel that ours aims at; by default 0.05,0.1,0.2,0.3 (quick: 0.1).",
+        ),
+    ] = None,
+    effort: Annotated[int, typer.Option(min=1, max=9, help="Of ours.")] = 2,
+    **given: Any,
+) -> None:
+    """Sets of maps beside texture formats and picture files.
+
+    ASTC, BC1, BC4 and BC7; JPEG, WebP and AVIF at equal bytes; and what a texel costs.
+    """
+    aims = tuple(_positive(part, "--rates") for part in rates.split(",")) if rates else ()
+
+    def make(quick: bool) -> Table:
+        from ..bench.textures import Textures
+
+        return Textures(aims, effort, quick=quick)
+
+    perform(context, folder, output, make, limit=limit, quick=quick, **given)
+
+
 def ablation(context: typer.Context, folder: Folder, output: Output, **given: Any) -> None:
     """What each choice of ours is worth.
 
@@ -276,5 +309,5 @@ def _command_of(place: str, name: str, told: str) -> Callable[..., None]:
     return command
 
 
-for table in (representation, rate_distortion, speed, upsampling, ablation, gallery):
+for table in (representation, rate_distortion, speed, upsampling, textures, ablation, gallery):
     add_table(app, table.__name__.replace("_", "-"), table)
