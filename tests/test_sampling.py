@@ -99,3 +99,27 @@ def test_without_kernels_it_is_said(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="cell: expected at least 1 pixel"):
         Sampler(some("sum"), cell=0)
+
+
+def test_cells_follow_the_distance_of_gaussians():
+    """Lists stay short however many there are; what is drawn does not depend on them."""
+    rng = np.random.default_rng(3)
+    uv = rng.random((500, 2))
+    for count in (40, 4000):
+        gaussians = scattered(rng, count)
+        found = Sampler(gaussians)
+        assert np.array_equal(found.sample(uv), Sampler(gaussians, cell=8).sample(uv))
+        assert found.cost(uv).looked <= Sampler(gaussians, cell=8).cost(uv).looked
+    assert found.cost(uv).looked < 0.6 * Sampler(gaussians, cell=8).cost(uv).looked
+
+
+def scattered(rng, count):
+    spacing = (64 * 96 / count) ** 0.5
+    return Gaussians2D(
+        means=rng.random((count, 2)) * [96, 64],
+        scales=np.full((count, 2), 0.4 * spacing),
+        rotations=rng.random(count),
+        colors=rng.random((count, 3)),
+        height=64,
+        width=96,
+    )

@@ -36,7 +36,7 @@ Sampler::Sampler(const GaussianArrays &gaussians, int height, int width, int cel
     : grid_(make_grid(height, width, cell, cell)),
       colors_(gaussians.colors, gaussians.colors + gaussians.count * gaussians.channels), channels_(gaussians.channels),
       blend_(blend), top_k_(top_k) {
-  bin(gaussians, {0.0, 0.0, 1.0, 1.0}, grid_, bins_);
+  bin(gaussians, {0.0, 0.0, 1.0, 1.0}, grid_, bins_, kAnywhere);
 }
 
 void Sampler::sample(int64_t count, const float *points, const float *background, float *colors, int32_t *costs) const {

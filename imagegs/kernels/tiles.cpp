@@ -27,7 +27,7 @@ TileGrid make_grid(int height, int width, int tile_height, int tile_width) {
           (width + tile_width - 1) / tile_width};
 }
 
-void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out) {
+void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out, float inset) {
   const int64_t n = gaussians.count;
   if (n > int64_t(kMaxPairs)) throw std::length_error("too many Gaussians");
   const int tiles = grid.count();
@@ -50,12 +50,15 @@ void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &
       if (!finite_row(gaussians.colors + i * gaussians.channels, gaussians.channels)) splat.extent_x = -1.0f;
       out.splats[i] = splat;
       const size_t before = mine.size();
-      visit_tiles(splat, grid, [&](int first, int last, int row) {
-        for (int column = first; column < last; column++) {
-          mine.push_back(row * grid.columns + column);
-          histogram[row * grid.columns + column]++;
-        }
-      });
+      visit_tiles(
+          splat, grid,
+          [&](int first, int last, int row) {
+            for (int column = first; column < last; column++) {
+              mine.push_back(row * grid.columns + column);
+              histogram[row * grid.columns + column]++;
+            }
+          },
+          inset);
       out.first_slot[i + 1] = int64_t(mine.size() - before);
       if (mine.size() > kMaxPairs) throw std::length_error(kTooManyPairs);
     }

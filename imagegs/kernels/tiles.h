@@ -38,6 +38,7 @@ struct GaussianArrays {
 };
 
 // Throws std::length_error when there are more pairs than a slot can number.
-void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out);
+void bin(const GaussianArrays &gaussians, const Viewport &view, const TileGrid &grid, Bins &out,
+         float inset = kCenters);
 
 } // namespace imagegs
