@@ -66,9 +66,9 @@ class Job:
 JOBS = (
     Job("representation", options=("--methods", "fast,balanced", "--counts", "1000,5000,10000,40000")),
     Job("representation", below="published", options=("--limit", "1", "--counts", "1000,5000")),
-    Job("rate-distortion", options=("--limit", "1", "--gaussian-image", "10000")),
-    Job("speed", options=("--limit", "4")),
-    Job("upsampling", options=("--limit", "6")),
+    Job("rate-distortion", options=("--limit", "1", "--gaussian-image", "5000")),
+    Job("speed", options=("--limit", "3")),
+    Job("upsampling", options=("--limit", "4")),
     Job("upsampling", "stylized/peppercarrot_castle_2k.png", "large"),
     Job("textures", "textures"),
     Job("ablation", options=("--limit", "2")),
