@@ -15,7 +15,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        ruff, mypy and clang-format"
 	@echo "make format      let ruff and clang-format rewrite the sources"
-	@echo "make bench       run the benchmarks, into benchmarks/results/; QUICK=1: the tables alone, small, into build/bench/"
+	@echo "make bench       all of docs/results.md, a day and more; QUICK=1: the tables alone, small, into build/bench/"
 	@echo "make docs        build the documentation site, into build/site/"
 	@echo "make fuzz        feed decoders with anything: payloads (with clang and its sanitizers), then files; SECONDS=600 each"
 	@echo "make wheel       build the wheel, into dist/, and test it in a clean environment with what it depends on"

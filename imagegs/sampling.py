@@ -31,7 +31,7 @@ class Cost:
         looked: Gaussians in the list of a point's cell.
         taken: of these, those that count at the point.
         multiply_adds: `WEIGHT_COST` for each one looked at, C + 1 for each one taken, C for the division.
-        bytes: of the lists and of the Gaussians together.
+        bytes: of the Gaussians, of the lists and of where each list begins, in numbers of 32 bits.
     """
 
     looked: float
@@ -60,6 +60,7 @@ class Sampler:
             raise ConfigError(f"cell: expected at least 1 pixel, found {cell}")
         self.gaussians = gaussians
         self._kernel = native.sampler(gaussians, cell)
+        self._cells = -(-gaussians.height // cell) * -(-gaussians.width // cell)
 
     def sample(self, uv: npt.ArrayLike, *, wrap: Wrap = "clamp") -> FloatArray:
         """Colours [..., C] at points, not clamped.
@@ -85,8 +86,8 @@ class Sampler:
         looked, taken = (float(value) for value in counts.mean(axis=0)) if len(counts) else (0.0, 0.0)
         channels = self.gaussians.channels
         adds = WEIGHT_COST * looked + (channels + 1) * taken + channels
-        arrays = 4 * (8 + channels) * len(self.gaussians)
-        return Cost(looked, taken, adds, arrays + 4 * self._kernel.pairs)
+        numbers = (8 + channels) * len(self.gaussians) + self._kernel.pairs + self._cells + 1
+        return Cost(looked, taken, adds, 4 * numbers)
 
     def _points(self, uv: npt.ArrayLike, wrap: Wrap) -> tuple[FloatArray, tuple[int, ...]]:
         if wrap not in get_args(Wrap):

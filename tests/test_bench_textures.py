@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 from imagegs.bench import Outcome, blocks, decoded_cold, run_table, textures
 from imagegs.bench.anchors import ANCHORS
 from imagegs.bench.pictures import find_stacks
-from imagegs.bench.textures import Textures, centers, files_below, maps_of, to_pixels
+from imagegs.bench.textures import Textures, as_channels, centers, files_below, maps_of
 from imagegs.cli import app
 from imagegs.errors import ConfigError, ImageError
 from imagegs.kernels import native
@@ -74,7 +73,7 @@ def test_a_set_is_all_its_channels_of_8_bits(folder):
     assert np.array_equal(part.pixels, whole.pixels[:, 9:29, 15:35])
     assert part.digest == f"{whole.digest}-20"
     assert [one.shape for one in maps_of(whole.picture)] == [(38, 50, 3), (38, 50, 1), (38, 50, 1)]
-    assert np.array_equal(to_pixels(maps_of(whole.picture)), whole.pixels)
+    assert np.array_equal(as_channels(maps_of(whole.picture)), whole.pixels)
 
 
 def test_what_is_in_its_files_makes_a_set_another(folder):
@@ -248,21 +247,3 @@ def test_wrong_usage_is_told(folder, tmp_path, words, message):
     assert message in " ".join(found.output.split())
     with pytest.raises(ConfigError, match="effort: expected 1 to 9, found 0"):
         Textures(effort=0)
-
-
-@pytest.mark.parametrize("present", [True, False])
-def test_make_bench_has_a_folder_of_sets(tmp_path, monkeypatch, present):
-    benchmarks = Path(__file__).resolve().parents[1] / "benchmarks"
-    monkeypatch.syspath_prepend(str(benchmarks))
-    spec = importlib.util.spec_from_file_location("run_benchmarks", benchmarks / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in ("common", "overview"):
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(module, "SHARED", tmp_path / "shared")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    if present:
-        draw(tmp_path / "shared" / "data" / "textures" / "stone", color="RGB")
-    (source,) = find_stacks(module.data("textures"))
-    assert source.name == ("stone" if present else "generated")
-    assert source.picture.channels == (3 if present else 7)

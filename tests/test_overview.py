@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import typer.main
 
+from imagegs.bench.pictures import find_sources, find_stacks
 from imagegs.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,11 +55,24 @@ def test_quick_makes_every_table_once(modules, monkeypatch):
 
 
 def test_a_failure_is_the_status(modules, monkeypatch):
-    codes = iter([0, 3])
+    codes = iter([0, -9])  # killed by a signal
     monkeypatch.setattr(modules.run.subprocess, "run", lambda command, **_: SimpleNamespace(returncode=next(codes, 0)))
-    assert modules.run.main(["--quick"]) == 3
+    assert modules.run.main(["--quick"]) == 1
     with pytest.raises(SystemExit, match="expected --quick or nothing, found -q"):
         modules.run.main(["-q"])
+
+
+def test_generated_pictures_take_the_place_of_absent_ones(modules, monkeypatch, tmp_path):
+    monkeypatch.setattr(modules.run, "SHARED", tmp_path / "shared")
+    monkeypatch.setattr(modules.run, "ROOT", tmp_path)
+    (stack,) = find_stacks(modules.run.data("textures"))
+    assert (stack.name, stack.picture.channels) == ("generated", 7)
+    (picture,) = find_sources(modules.run.data("kodak"))
+    assert picture.pixels.shape == (3, 512, 768)
+    with pytest.raises(SystemExit, match="expected the pictures of ../shared/data, found none"):
+        modules.run.main([])
+    (tmp_path / "shared" / "data" / "kodak").mkdir(parents=True)
+    assert modules.run.data("kodak") == tmp_path / "shared" / "data" / "kodak"
 
 
 def test_all_that_is_read_is_made(modules):

@@ -30,8 +30,8 @@ from .running import Cell, Outcome, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PIXELS_PER_GAUSSIAN, STEPS = 80, 800
-"""Of each fit; 5,000 Gaussians in a Kodak picture."""
+PER_GAUSSIAN, STEPS = 80, 800
+"""Pixels for each Gaussian, and steps, of each fit; 5,000 Gaussians in a Kodak picture."""
 QUICK_STEPS = 300
 FEWER, MORE = 0.8, 1.25
 """Times the Gaussians, between which bytes and decibels are taken to go together."""
@@ -115,7 +115,7 @@ class Ablation(Table):
     def plan(self, sources: Sequence[Source]) -> list[Cell]:
         """Every variant of every picture."""
         return [
-            Cell(source, {"part": part, "variant": name, "steps": self.steps, "per_gaussian": PIXELS_PER_GAUSSIAN})
+            Cell(source, {"part": part, "variant": name, "steps": self.steps, "per_gaussian": PER_GAUSSIAN, "seed": 0})
             for source in sources
             for part, name in self.variants
         ]
@@ -170,7 +170,7 @@ class Ablation(Table):
         ]
         return "\n\n".join(
             (
-                f"A Gaussian for {PIXELS_PER_GAUSSIAN} pixels, {self.steps:,} steps; changes against ours as shipped, "
+                f"A Gaussian for {PER_GAUSSIAN} pixels, {self.steps:,} steps; changes against ours as shipped, "
                 "means over pictures. The fit, before anything is rounded:",
                 markdown.table(fit_head, rows),
                 "Whole files. In the last column, the bytes that the change costs at equal quality, since more "
@@ -238,7 +238,7 @@ def _measure_stages(source: Source, steps: int, variant: str) -> dict[str, Any]:
 
 
 def _count(source: Source) -> int:
-    return max(1, source.count // PIXELS_PER_GAUSSIAN)
+    return max(1, source.count // PER_GAUSSIAN)
 
 
 def _job(source: Source, steps: int) -> Job:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -150,16 +151,20 @@ def read_rgb(path: Path) -> FloatArray:
 
 def largest_below(anchor: Anchor, image: Image.Image, limit: int) -> bytes | None:
     """A codec's largest file of at most so many bytes, over all its rungs; None where its smallest has more."""
-    best = None
-    low, high = 0, len(anchor.ladder) - 1
-    while low <= high:  # sizes rise with the rungs
-        middle = (low + high) // 2
-        data = anchor.encode(image, anchor.ladder[middle])
-        if len(data) <= limit:
-            best, low = data, middle + 1
-        else:
-            high = middle - 1
-    return best
+    files: dict[int, bytes] = {}
+
+    def size(rung: int) -> int:
+        files[rung] = anchor.encode(image, anchor.ladder[rung])
+        return len(files[rung])
+
+    rung = last_below(anchor, size, limit)
+    return None if rung is None else files[rung]
+
+
+def last_below(anchor: Anchor, size: Callable[[int], int], limit: int) -> int | None:
+    """The last rung whose size is at most the limit; None where the first has more. Sizes rise with the rungs."""
+    below = bisect_right(range(len(anchor.ladder)), limit, key=size)
+    return below - 1 if below else None
 
 
 def sweep(

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,8 +26,13 @@ PACKAGES = (
     "astc-encoder-py",
     "etcpak",
     "texture2ddecoder",
+    "scikit-image",
+    "PyWavelets",
+    "gsplat",
 )
 
+NOT_MEASURED = ("cli", "viewer")
+"""Parts of the package that no table goes through."""
 NOT_IN_BYTES = ("bench", "cli", "figures.py", "gallery.py", "metrics.py", "plots.py", "report.py", "viewer")
 """Parts of the package that decide nothing about the bytes that ours writes."""
 
@@ -48,17 +54,23 @@ def identity(home: Path) -> str:
     """What decides a measurement besides its settings: the sources of the package and the processor.
 
     Args:
-        home: folder of the sources that measure, which count too.
+        home: folder of the sources that measure, which count too where they are not the package's.
     """
-    return f"{_versions().get('imagegs', 'unknown')} {_sources(PACKAGE)} {_sources(home)} on {processor()}"
+    digests = " ".join([_sources(PACKAGE, NOT_MEASURED), *([] if PACKAGE in home.parents else [_sources(home, ())])])
+    return f"{_versions().get('imagegs', 'unknown')} {digests} on {processor()}"
 
 
-def sources_digest(root: Path) -> str:
-    """A digest of the package's sources that decide the bytes that ours writes, 12 digits."""
+def sources_digest(root: Path, without: Sequence[str] = NOT_IN_BYTES) -> str:
+    """A digest of sources, 12 digits; as it stands, of those of the package that decide the bytes that ours writes.
+
+    Args:
+        root: their folder.
+        without: files and folders of it that do not count.
+    """
     found = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
-        if path.suffix in (".py", ".cpp", ".h", ".cu") and name.parts[0] not in NOT_IN_BYTES:
+        if path.suffix in (".py", ".cpp", ".h", ".cu") and name.parts[0] not in without:
             found.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()[:12]
 
@@ -83,8 +95,8 @@ def processor() -> str:
 
 
 @lru_cache(maxsize=8)
-def _sources(root: Path) -> str:
-    return sources_digest(root)
+def _sources(root: Path, without: tuple[str, ...]) -> str:
+    return sources_digest(root, without)
 
 
 def _versions() -> dict[str, str]:

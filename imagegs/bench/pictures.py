@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -106,17 +107,10 @@ def find_sources(
         ImageError: there is no such folder.
         ConfigError: it has no pictures.
     """
-    top = Path(folder)
-    if not top.exists():
-        raise ImageError(f"{top}: cannot be read: no such file or folder")
+    top = _existing(folder)
     paths = [path for path in sorted(top.rglob("*")) if _is_shown(path, top)] if top.is_dir() else [top]
-    if without is not None:
-        paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
-    if not paths:
-        raise ConfigError(f"{top}: expected pictures, found none")
-    stems = Counter(path.stem for path in paths)
-    found = paths[:limit]
-    return [Source(path, side, "" if stems[path.stem] == 1 else path.relative_to(top).as_posix()) for path in found]
+    found = _labelled(top, paths, lambda path: path.stem, "pictures", without)
+    return [Source(path, side, label) for path, label in found[:limit]]
 
 
 def find_stacks(
@@ -134,20 +128,32 @@ def find_stacks(
         ImageError: there is no such folder.
         ConfigError: it has no maps.
     """
-    top = Path(folder)
-    if not top.exists():
-        raise ImageError(f"{top}: cannot be read: no such file or folder")
+    top = _existing(folder)
     if not top.is_dir():
         raise ConfigError(f"{top}: expected a folder of maps, or of such folders, found a file")
     below = [path for path in sorted(top.rglob("*")) if path.is_dir() and not _is_hidden(path, top)]
     paths = [top] if _maps(top) else [path for path in below if _maps(path)]
+    found = _labelled(top, paths, lambda path: path.name, "maps, or folders of maps", without)
+    return [Stack(path, side, label) for path, label in found[:limit]]
+
+
+def _existing(folder: str | Path) -> Path:
+    top = Path(folder)
+    if not top.exists():
+        raise ImageError(f"{top}: cannot be read: no such file or folder")
+    return top
+
+
+def _labelled(
+    top: Path, paths: list[Path], name: Callable[[Path], str], kind: str, without: Path | None
+) -> list[tuple[Path, str]]:
+    """Those that are not below ``without``, each with a label where its name is not its own."""
     if without is not None:
         paths = [path for path in paths if not path.resolve().is_relative_to(without.resolve())]
     if not paths:
-        raise ConfigError(f"{top}: expected maps, or folders of maps, found none")
-    names = Counter(path.name for path in paths)
-    found = paths[:limit]
-    return [Stack(path, side, "" if names[path.name] == 1 else path.relative_to(top).as_posix()) for path in found]
+        raise ConfigError(f"{top}: expected {kind}, found none")
+    names = Counter(map(name, paths))
+    return [(path, "" if names[name(path)] == 1 else path.relative_to(top).as_posix()) for path in paths]
 
 
 def _maps(folder: Path) -> list[Path]:

@@ -42,9 +42,7 @@ class SplatFit:
 def missing() -> str | None:
     """Why it cannot run here, or None."""
     if importlib.util.find_spec("gsplat") is None:
-        return (
-            "3D Gaussian splatting is left out: it needs the package gsplat, which imagegs does not install, and a GPU"
-        )
+        return "3D Gaussian splatting is left out: it needs gsplat (pip install 'imagegs[gsplat]') and a GPU"
     if not torch.cuda.is_available():
         return "3D Gaussian splatting is left out: gsplat needs a GPU that PyTorch can use, found none"
     return None

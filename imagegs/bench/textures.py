@@ -11,7 +11,6 @@ import io
 import math
 import re
 import time
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import product
@@ -31,7 +30,7 @@ from ..image import Picture
 from ..metrics import psnr
 from ..sampling import Sampler
 from . import markdown
-from .anchors import ANCHORS, Anchor
+from .anchors import ANCHORS, Anchor, last_below
 from .blocks import BLOCKS, Map, parts
 from .clocks import decoded_cold, timed
 from .curves import front, rate_at
@@ -120,7 +119,7 @@ class Textures(Table):
         coded = [self.blocks[cell.settings["method"]].code(one) for one in maps_of(picture)]
         seconds = time.perf_counter() - began
         count = sum(count for count, _ in coded)
-        shown = to_pixels([found for _, found in coded])
+        shown = as_channels([found for _, found in coded])
         return {
             **size,
             "bytes": count,
@@ -209,7 +208,7 @@ def maps_of(picture: Picture) -> list[Map]:
     return [np.ascontiguousarray(values[where].transpose(1, 2, 0)) for where in picture.info.slices]
 
 
-def to_pixels(maps: Sequence[Map]) -> FloatArray:
+def as_channels(maps: Sequence[Map]) -> FloatArray:
     """The channels of all maps, [C, H, W] in [0, 1]."""
     channels = np.concatenate([one.transpose(2, 0, 1) for one in maps])
     return np.ascontiguousarray(channels, np.float32) / np.float32(255)
@@ -227,13 +226,12 @@ def files_below(anchor: Anchor, source: Source, limit: int) -> dict[str, Any] | 
     Returns:
         Bytes, bits for each channel of each pixel, PSNR and the quality; None where the worst have more.
     """
-    rungs = range(len(anchor.ladder))
-    place = bisect_right(rungs, limit, key=lambda rung: _coded(anchor.key, source, rung)[0]) - 1  # sizes rise
-    if place < 0:
+    rung = last_below(anchor, lambda rung: _coded(anchor.key, source, rung)[0], limit)
+    if rung is None:
         return None
-    count, quality = _coded(anchor.key, source, place)
+    count, quality = _coded(anchor.key, source, rung)
     bits = 8 * count / source.pixels.size
-    return {"bytes": count, "bits": bits, "psnr": quality, anchor.rung: anchor.ladder[place]}
+    return {"bytes": count, "bits": bits, "psnr": quality, anchor.rung: anchor.ladder[rung]}
 
 
 @lru_cache(maxsize=1024)  # searches for several sizes begin with the same files
@@ -247,7 +245,7 @@ def _coded(key: str, source: Source, rung: int) -> tuple[int, float]:
         count += len(data)
         with Image.open(io.BytesIO(data)) as found:
             shown.append(np.asarray(found.convert(image.mode)).reshape(part.shape))
-    return count, psnr(source.pixels, to_pixels(shown))
+    return count, psnr(source.pixels, as_channels(shown))
 
 
 def _size(found: Mapping[str, Any]) -> dict[str, Any]:
