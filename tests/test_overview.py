@@ -69,7 +69,7 @@ def test_generated_pictures_take_the_place_of_absent_ones(modules, monkeypatch, 
     assert (stack.name, stack.picture.channels) == ("generated", 7)
     (picture,) = find_sources(modules.run.data("kodak"))
     assert picture.pixels.shape == (3, 512, 768)
-    with pytest.raises(SystemExit, match="expected the pictures of ../shared/data, found none"):
+    with pytest.raises(SystemExit, match=r"expected the pictures of \.\./shared/data, found none"):
         modules.run.main([])
     (tmp_path / "shared" / "data" / "kodak").mkdir(parents=True)
     assert modules.run.data("kodak") == tmp_path / "shared" / "data" / "kodak"
