@@ -80,7 +80,7 @@ def draw_lines(lines: Sequence[Line], xlabel: str, ylabel: str, *, log: bool = T
         axes.set_ylabel(ylabel)
         axes.grid(color=INK, alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+        figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2, handlelength=4)  # dashes show
     return figure
 
 

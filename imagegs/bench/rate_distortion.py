@@ -179,7 +179,7 @@ class RateDistortion(Table):
                 ]
                 parts.append(
                     f"Bits of {labels[ours]} beyond those of others at equal quality (BD-rate over {low:g} to {high:g} "
-                    f"bits per pixel, mean over {summary['pictures']} pictures); below 0: fewer.\n\n"
+                    "bits per pixel, mean over the pictures); below 0: fewer.\n\n"
                     + markdown.table(("codec", "by PSNR", "by MS-SSIM"), rows)
                 )
         for metric, title in METRICS.items():
