@@ -556,6 +556,14 @@ them where there is one; kernels compile in the tests and agree with the CPU's i
 SYMBOLS = {True: "yes", False: "**no**", None: ""}
 
 
+def _command(source: str, command: str) -> str:
+    """Of a script; of a table its page, which has all of it."""
+    if not command.startswith("imagegs bench "):
+        return f"`{command.split(' --parts ')[0]}`"
+    page = (ROOT / source).with_suffix(".md").relative_to(DOCUMENT.parent).as_posix()
+    return f"[`{' '.join(command.split()[:3])}`]({page})"
+
+
 def lines(figures: Iterable[Figure]) -> list[tuple[str, ...]]:
     """Rows of a table."""
     rows = []
@@ -563,7 +571,7 @@ def lines(figures: Iterable[Figure]) -> list[tuple[str, ...]]:
         try:
             made = record(figure.source)
             found = _words(figure.read(made))
-            command = f"`{made['command'].split(' --parts ')[0]}`"
+            command = _command(figure.source, made["command"])
         except (Missing, LookupError, StopIteration, TypeError, ValueError) as error:
             found, command = Found(f"missing: {error}"), ""
         elsewhere = f"; elsewhere {figure.elsewhere}" if figure.elsewhere else ""
