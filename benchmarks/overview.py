@@ -541,10 +541,9 @@ SHORT = """## Where they fall short
   times the memory).
 - **AVIF**, at full resolution of colour and tuned for PSNR, leads on texture stacks: on boombox at every rate, on
   rock023 from 0.1 bits for each channel on ([the table](results/textures.md)).
-- **Published methods**: fits of the profile `gaussian-image`, but for the one of 1,000 in Cholesky's shape, and plain
-  PyTorch took turns on the cores with other work, two to four times as long as alone. GaussianImage's codec was
-  given a tenth of the paper's steps: with all of them a file of 1,000 Gaussians has 22.15 dB instead of 21.50, and ours
-  of no more bytes 25.38.
+- **Published methods**: plain PyTorch shared the cores with other work, so that it took few steps even for what it is.
+  GaussianImage's codec was given a tenth of the paper's steps: with all of them a file of 1,000 Gaussians has 22.15 dB
+  instead of 21.50, and ours of no more bytes 25.38.
 - **Denoising** took 69 s while three such runs shared the two cores; alone it takes 27 to 30 s.
 """
 UNMEASURED = """## Not measured
