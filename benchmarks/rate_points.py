@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from rate_store import Point, Store, digest
 
-from imagegs.bench.anchors import Anchor, FloatArray, read_rgb, sweep, to_image, to_pixels
+from imagegs.bench.anchors import Anchor, FloatArray, sweep, to_image, to_pixels
 from imagegs.bench.curves import HIGH, LOW, Curve, front, similarity_decibels
 from imagegs.bench.pictures import eight_bits
 from imagegs.decoding import decode
@@ -29,7 +29,7 @@ class Source:
     @cached_property
     def pixels(self) -> FloatArray:
         """[3, H, W] in [0, 1]."""
-        return read_rgb(self.path)
+        return to_pixels(self.path.read_bytes())
 
     @cached_property
     def digest(self) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import ROOT, SHARED, generated
-from overview import TABLES
+from overview_figures import TABLES
 
 from imagegs import write_image
 

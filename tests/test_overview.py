@@ -16,7 +16,7 @@ from imagegs.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-NAMES = ("overview", "run", "common")
+NAMES = ("overview", "overview_figures", "run", "common")
 
 
 @pytest.fixture(scope="module")
@@ -102,25 +102,25 @@ def test_results_stand_as_they_were_measured():
     ("value", "least", "met"), [(34.47, 34.0, True), (33.99, 34.0, False), (-0.75, -0.3, False), (-0.1, -0.3, True)]
 )
 def test_a_figure_is_met_or_not(modules, value, least, met):
-    assert modules.overview.above(value, least).met is met
-    assert modules.overview.below(-value, -least).met is met
+    assert modules.overview_figures.above(value, least).met is met
+    assert modules.overview_figures.below(-value, -least).met is met
 
 
 def test_what_is_missing_is_told(modules, monkeypatch, tmp_path):
     overview = modules.overview
-    monkeypatch.setattr(overview, "ROOT", tmp_path)
-    overview.record.cache_clear()
+    for module in (overview, modules.overview_figures):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    modules.overview_figures.record.cache_clear()
     try:
         found = overview.missing()
     finally:
-        overview.record.cache_clear()
+        modules.overview_figures.record.cache_clear()
     assert len(found) == len(figures(overview))
     assert found[0].endswith("missing: docs/results/representation.json is not there")
 
 
 def test_one_figure_that_falls_short_is_told(modules):
-    overview = modules.overview
     table = {"results": {"mean": {"mean_psnr": [33.0, 29.0, 31.0]}}}
-    found = overview.prefixes_of(table)
+    found = modules.overview_figures.prefixes_of(table)
     assert found.met is False
     assert found.text == "33.00 dB / 29.00 dB / 31.00 dB"

@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,11 +141,6 @@ def shown(name: str, data: bytes) -> FloatArray:
     from ..decoding import decode
 
     return eight_bits(decode(data).pixels)
-
-
-def read_rgb(path: Path) -> FloatArray:
-    """A picture file, [3, H, W] in [0, 1]."""
-    return to_pixels(path.read_bytes())
 
 
 def largest_below(anchor: Anchor, image: Image.Image, limit: int) -> bytes | None:
